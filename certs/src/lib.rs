@@ -1,0 +1,1 @@
+//! Certificate authority, issuance policy, rotation, trust bundles and verification.

@@ -1,0 +1,3 @@
+//! The `isthmus` binary.
+
+fn main() {}

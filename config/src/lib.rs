@@ -1,0 +1,1 @@
+//! The user's APIs, their sources, validation and translation to the model.

@@ -1,0 +1,1 @@
+//! The in-cluster hop: mTLS and HTTP/2 CONNECT, client and server.

@@ -1,0 +1,1 @@
+//! The east-west link protocol: sans-IO session, QUIC and TCP shells.

@@ -1,0 +1,1 @@
+//! The shared L4 and L7 data plane.

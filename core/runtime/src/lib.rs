@@ -1,0 +1,40 @@
+//! What every process of Isthmus runs on: clocks, sockets, worker threads, owned tasks,
+//! drain, signals and the snapshot cell.
+//!
+//! The data plane runs on share-nothing workers, one OS thread each with a
+//! current-thread tokio runtime; the controller side of a process runs on another
+//! runtime, so that neither can starve the other.
+//!
+//! # Flow
+//!
+//! 1. [`clock`]: the only place that reads the time.
+//! 2. [`socket`]: SO_REUSEPORT listeners and tuned streams (the one file with `unsafe`).
+//! 3. [`worker`]: starts N worker threads and runs the same future on each.
+//! 4. [`tasks`]: every task has an owner; local tasks for hyper on a worker.
+//! 5. [`drain`]: stop accepting, wait to a deadline, force.
+//! 6. [`signals`]: SIGTERM, SIGINT and SIGHUP as values.
+//! 7. [`cell`]: one writer swaps a value, workers pin it without sharing a counter.
+//! 8. [`atomic_file`]: state files that are either old or new, never half.
+
+pub mod clock;
+
+pub mod socket;
+
+pub mod worker;
+
+pub mod tasks;
+
+pub mod drain;
+
+pub mod signals;
+
+pub mod cell;
+
+pub mod atomic_file;
+
+pub use crate::cell::{Pin, PinnedReader, SnapshotCell};
+pub use crate::drain::{Drain, DrainOutcome, Guard, Stop};
+pub use crate::signals::{Signal, Signals};
+pub use crate::socket::{SocketError, bind_tcp, bind_udp};
+pub use crate::tasks::{LocalExecutor, LocalTasks};
+pub use crate::worker::{WorkerId, Workers};

@@ -1,0 +1,1 @@
+//! clusterset.local and cluster.local names, and forwarding for the rest.

@@ -1,0 +1,1 @@
+//! The cluster controller: index, plan, publish, MCS and peers.

@@ -1,0 +1,1 @@
+//! The gateway: ingress (north-south) and east-west.

@@ -1,0 +1,1 @@
+//! The sidecar: inbound and outbound proxies of one workload.

@@ -1,0 +1,3 @@
+//! Repository checks that CI runs.
+
+fn main() {}
