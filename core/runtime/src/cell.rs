@@ -61,7 +61,6 @@ impl<T> fmt::Debug for SnapshotCell<T> {
 }
 
 /// The second allocation is made once for each swap, not for each request.
-#[expect(clippy::redundant_allocation, reason = "the Rc is what keeps the Arc's count still")]
 type Shared<T> = Rc<Arc<T>>;
 
 /// A worker's view of a [`SnapshotCell`].
