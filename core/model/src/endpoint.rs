@@ -57,7 +57,7 @@ impl Endpoint {
     pub fn remote_cluster(&self) -> Option<&ClusterId> {
         match &self.target {
             EndpointTarget::Local { .. } => None,
-            EndpointTarget::Remote { cluster } => Some(cluster),
+            EndpointTarget::Remote { cluster, .. } => Some(cluster),
         }
     }
 }
@@ -78,6 +78,9 @@ pub enum EndpointTarget {
     Remote {
         /// The cluster that published the id.
         cluster: ClusterId,
+        /// The application's port behind that endpoint, for its sidecar; not an address.
+        /// The peer publishes it with the endpoint.
+        port: u16,
     },
 }
 
@@ -109,12 +112,15 @@ pub struct Export {
     pub peers: BTreeSet<ClusterId>,
     /// The endpoints that peers were told of, with their local targets.
     pub ports: Vec<PortEndpoints>,
+    /// Peers that may call the service but not this port of it.
+    #[serde(default)]
+    pub denied: BTreeSet<(ClusterId, u16)>,
 }
 
 impl Export {
     /// The local endpoint that a peer may reach by this port and id.
     pub fn endpoint(&self, peer: &ClusterId, port: u16, id: &EndpointId) -> Option<&Endpoint> {
-        if !self.peers.contains(peer) {
+        if !self.peers.contains(peer) || self.denied.contains(&(peer.clone(), port)) {
             return None;
         }
         let group = self.ports.iter().find(|group| group.port == port)?;

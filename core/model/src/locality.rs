@@ -110,7 +110,7 @@ fn distance(
     };
     let link = match &endpoint.target {
         EndpointTarget::Local { .. } => LinkDistance::Own,
-        EndpointTarget::Remote { cluster } => {
+        EndpointTarget::Remote { cluster, .. } => {
             let peer = peers.get(cluster)?;
             if !peer.lease_valid {
                 return None;
@@ -145,7 +145,9 @@ mod tests {
 
     fn endpoint(id: &str, cluster: Option<&str>, locality: Locality, health: Health) -> Endpoint {
         let target = match cluster {
-            Some(name) => EndpointTarget::Remote { cluster: ClusterId::new(name).unwrap() },
+            Some(name) => {
+                EndpointTarget::Remote { cluster: ClusterId::new(name).unwrap(), port: 1 }
+            }
             None => EndpointTarget::Local { address: "127.0.0.1:1".parse().unwrap(), mesh: None },
         };
         Endpoint {

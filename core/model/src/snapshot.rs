@@ -59,6 +59,7 @@ pub struct Snapshot {
     services: HashMap<ServiceKey, ServiceEntry>,
     service_order: BTreeSet<ServiceKey>,
     service_routes: HashMap<(ServiceKey, Option<u16>), RouteTable>,
+    routes: Vec<Arc<HttpRoute>>,
     certificates: BTreeMap<String, Arc<Certificate>>,
     exports: HashMap<ServiceKey, Arc<Export>>,
     peers: BTreeMap<ClusterId, Arc<Peer>>,
@@ -132,14 +133,14 @@ impl Snapshot {
         }
         let mut fronts = Fronts::build(sorted.listeners);
         let mut service_routes: HashMap<_, RouteTable> = HashMap::new();
-        for route in &sorted.routes {
+        for (index, route) in (0u32..).zip(&sorted.routes) {
             for parent in &route.parents {
                 match parent {
                     RouteParent::Listener { listener, hostnames } => {
-                        fronts.attach(listener, |table| table.add(route, hostnames));
+                        fronts.attach(listener, |table| table.add(route, index, hostnames));
                     }
                     RouteParent::Service { service, port } => {
-                        service_routes.entry((service.clone(), *port)).or_default().add(route, &[])
+                        service_routes.entry((service.clone(), *port)).or_default().add(route, index, &[])
                     }
                 }
             }
@@ -152,6 +153,7 @@ impl Snapshot {
             services,
             service_order,
             service_routes,
+            routes: sorted.routes,
             certificates: sorted.certificates,
             exports: sorted.exports,
             peers,
@@ -208,6 +210,11 @@ impl Snapshot {
             }
         }
         if attached { ServiceRule::NoMatch } else { ServiceRule::NoRoutes }
+    }
+
+    /// The name of the route at a place, as [`Matched::route_index`] gives it.
+    pub fn route_name(&self, index: u32) -> Option<&str> {
+        self.routes.get(index as usize).map(|route| route.name.as_str())
     }
 
     /// A certificate by the name that listeners use.

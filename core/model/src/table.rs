@@ -24,13 +24,15 @@ pub struct RouteTable {
 
 impl RouteTable {
     /// Adds every rule of a route under the hostnames it has here; none means every host.
-    pub fn add(&mut self, route: &Arc<HttpRoute>, hostnames: &[Hostname]) {
+    ///
+    /// `index` is the place of the route in its snapshot.
+    pub fn add(&mut self, route: &Arc<HttpRoute>, index: u32, hostnames: &[Hostname]) {
         self.routes += 1;
         if hostnames.is_empty() {
-            self.hosts.slot(None, PathTable::default).add(route);
+            self.hosts.slot(None, PathTable::default).add(route, index);
         }
         for hostname in hostnames {
-            self.hosts.slot(Some(hostname), PathTable::default).add(route);
+            self.hosts.slot(Some(hostname), PathTable::default).add(route, index);
         }
     }
 
@@ -60,6 +62,8 @@ impl RouteTable {
 pub struct Matched {
     /// The route.
     pub route: Arc<HttpRoute>,
+    /// Place of the route in its snapshot.
+    pub route_index: u32,
     /// Index of the rule in the route.
     pub rule_index: usize,
     /// Bytes of the request path that a prefix match covers, without a trailing slash; 0
@@ -110,10 +114,10 @@ struct PathTable {
 }
 
 impl PathTable {
-    fn add(&mut self, route: &Arc<HttpRoute>) {
-        for (rule_index, rule) in route.rules.iter().enumerate() {
-            for (alternative, matching) in rule.matches.iter().enumerate() {
-                self.add_match(route, rule_index, alternative, matching);
+    fn add(&mut self, route: &Arc<HttpRoute>, index: u32) {
+        for (rule, content) in route.rules.iter().enumerate() {
+            for (alternative, matching) in content.matches.iter().enumerate() {
+                self.add_match(route, index, (rule, alternative), matching);
             }
         }
     }
@@ -121,8 +125,8 @@ impl PathTable {
     fn add_match(
         &mut self,
         route: &Arc<HttpRoute>,
-        rule: usize,
-        alternative: usize,
+        route_index: u32,
+        (rule, alternative): (usize, usize),
         matching: &RouteMatch,
     ) {
         let (path_kind, path_bytes) = match &matching.path {
@@ -136,6 +140,7 @@ impl PathTable {
             && path_kind != 1;
         let matched = Matched {
             route: Arc::clone(route),
+            route_index,
             rule_index: rule,
             prefix_bytes: if path_kind == 2 { path_bytes } else { 0 },
             precedence: Precedence {
@@ -308,7 +313,7 @@ mod tests {
         for (name, created, matches) in routes {
             let rules = matches.into_iter().map(|m| rule(vec![m])).collect();
             let route = HttpRoute { name: name.into(), created, parents: vec![], rules };
-            table.add(&Arc::new(route), &[]);
+            table.add(&Arc::new(route), 0, &[]);
         }
         table.finish();
         table

@@ -15,6 +15,7 @@
 //! 6. [`signals`]: SIGTERM, SIGINT and SIGHUP as values.
 //! 7. [`cell`]: one writer swaps a value, workers pin it without sharing a counter.
 //! 8. [`atomic_file`]: state files that are either old or new, never half.
+//! 9. [`error_chain`](error_chain()): an error with its sources, for logs.
 
 pub mod clock;
 
@@ -32,8 +33,11 @@ pub mod cell;
 
 pub mod atomic_file;
 
+mod error_chain;
+
 pub use crate::cell::{Pin, PinnedReader, SnapshotCell};
 pub use crate::drain::{Drain, DrainOutcome, Guard, Stop};
+pub use crate::error_chain::error_chain;
 pub use crate::signals::{Signal, Signals};
 pub use crate::socket::{SocketError, bind_tcp, bind_udp};
 pub use crate::tasks::{LocalExecutor, LocalTasks};

@@ -23,7 +23,9 @@ pub fn make_request_id(random: u128) -> HeaderValue {
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let mut text = [b'-'; 36];
-    for (range, part) in [(0..8, 0..4), (9..13, 4..6), (14..18, 6..8), (19..23, 8..10), (24..36, 10..16)] {
+    for (range, part) in
+        [(0..8, 0..4), (9..13, 4..6), (14..18, 6..8), (19..23, 8..10), (24..36, 10..16)]
+    {
         crate::trace_context::write_hex(&mut text[range], &bytes[part]);
     }
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))

@@ -101,6 +101,12 @@ impl Sampler {
         Self { threshold: (ratio * SAMPLE_SPACE as f64) as u64, respect_parent }
     }
 
+    /// The same ratio with another answer to whose decision comes first.
+    #[must_use]
+    pub fn with_respect_parent(self, respect_parent: bool) -> Self {
+        Self { respect_parent, ..self }
+    }
+
     /// Decides for one trace; the same trace id always gives the same answer.
     pub fn decide(&self, hint: SamplingHint, trace_id: TraceId) -> Sampling {
         if self.respect_parent {

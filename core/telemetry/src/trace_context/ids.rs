@@ -88,7 +88,7 @@ impl IdSource {
         Self { state }
     }
 
-    /// A source of the same family that shares no ids with this one, for worker `index`.
+    /// A source of the same family that shares no ids with this one, for recorder `index`.
     pub fn for_worker(seed: [u8; 32], index: u64) -> Self {
         let mut source = Self::from_seed(seed);
         for word in &mut source.state {

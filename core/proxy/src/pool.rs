@@ -1,0 +1,276 @@
+//! The connections of one worker to one endpoint.
+//!
+//! HTTP/1.1 connections are kept in a stack, so that the most recently used (and least
+//! likely closed) goes first. HTTP/2 has one connection, whose handle is cloned; while it
+//! is being opened, others wait for it instead of opening their own.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use isthmus_runtime::LocalTasks;
+use tokio::sync::Notify;
+
+use crate::body::RequestBody;
+use crate::connect::{ConnectError, Connected, Connector, Destination, UpstreamHttp, UpstreamIo};
+use crate::executor::HyperExecutor;
+
+/// A way to send one request.
+pub(crate) enum Sender {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2 { sender: http2::SendRequest<RequestBody>, port: Option<u16> },
+}
+
+/// Idle and shared connections of one endpoint.
+#[derive(Default)]
+pub(crate) struct Connections {
+    idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Shared>,
+}
+
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
+    since: Instant,
+}
+
+#[derive(Default)]
+enum Shared {
+    #[default]
+    None,
+    Opening(Rc<Notify>),
+    Open {
+        sender: http2::SendRequest<RequestBody>,
+        port: Option<u16>,
+    },
+}
+
+/// What opening a connection needs.
+pub(crate) struct Opener<'a> {
+    pub(crate) connector: &'a dyn Connector,
+    pub(crate) tasks: &'a LocalTasks,
+    pub(crate) connect_timeout: Duration,
+}
+
+/// A connection, and whether it has served before.
+pub(crate) struct CheckedOut {
+    pub(crate) sender: Sender,
+    /// A reused connection may have been closed by the other side in the meantime.
+    pub(crate) reused: bool,
+}
+
+impl Connections {
+    /// An idle connection, the shared one, or a new one.
+    pub(crate) async fn check_out(
+        &self,
+        to: impl FnOnce() -> Destination,
+        opener: &Opener<'_>,
+    ) -> Result<CheckedOut, ConnectError> {
+        if let Some(sender) = self.idle_sender().await {
+            return Ok(CheckedOut { sender: Sender::Http1(sender), reused: true });
+        }
+        if let Some((sender, port)) = self.shared_sender().await {
+            return Ok(CheckedOut { sender: Sender::Http2 { sender, port }, reused: true });
+        }
+        self.open(to(), opener).await
+    }
+
+    /// Keeps a connection whose answer has been read to its end.
+    pub(crate) fn check_in(
+        &self,
+        sender: http1::SendRequest<RequestBody>,
+        now: Instant,
+        idle_max: usize,
+    ) {
+        let mut idle = self.idle.borrow_mut();
+        if !sender.is_closed() && idle.len() < idle_max {
+            idle.push(Idle { sender, since: now });
+        }
+    }
+
+    /// Closes connections that have been idle since before `limit`.
+    pub(crate) fn close_idle(&self, now: Instant, limit: Duration) {
+        self.idle.borrow_mut().retain(|idle| {
+            !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < limit
+        });
+    }
+
+    async fn idle_sender(&self) -> Option<http1::SendRequest<RequestBody>> {
+        loop {
+            // The borrow ends before the wait: another request may come in meanwhile.
+            let mut sender = self.idle.borrow_mut().pop()?.sender;
+            if sender.is_ready() || sender.ready().await.is_ok() {
+                return Some(sender);
+            }
+        }
+    }
+
+    async fn shared_sender(&self) -> Option<(http2::SendRequest<RequestBody>, Option<u16>)> {
+        loop {
+            let opening = match &*self.shared.borrow() {
+                Shared::None => return None,
+                Shared::Open { sender, .. } if sender.is_closed() => return None,
+                Shared::Open { sender, port } => return Some((sender.clone(), *port)),
+                Shared::Opening(done) => Rc::clone(done),
+            };
+            opening.notified().await;
+        }
+    }
+
+    async fn open(&self, to: Destination, opener: &Opener<'_>) -> Result<CheckedOut, ConnectError> {
+        let multiplexed = is_multiplexed(&to);
+        let opening = multiplexed.then(|| Opening::begin(&self.shared));
+        let name = to.endpoint.id.to_string();
+        let limit = opener.connect_timeout;
+        let connected =
+            tokio::time::timeout(limit, opener.connector.connect(to)).await.map_err(|_| {
+                ConnectError::Timeout { to: name.clone(), limit_ms: limit.as_millis() }
+            })??;
+        let sender = handshake(connected, opener.tasks, name).await?;
+        if let (Some(opening), Sender::Http2 { sender, port }) = (opening, &sender) {
+            opening.finish(Shared::Open { sender: sender.clone(), port: *port });
+        }
+        Ok(CheckedOut { sender, reused: false })
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("idle", &self.idle.borrow().len()).finish()
+    }
+}
+
+/// Whether the endpoint will be spoken to in HTTP/2.
+fn is_multiplexed(to: &Destination) -> bool {
+    use crate::connect::Purpose;
+    use isthmus_model::{AppProtocol, EndpointTarget};
+    let meshed = match &to.endpoint.target {
+        EndpointTarget::Local { mesh, .. } => mesh.is_some() && to.endpoint.identity.is_some(),
+        EndpointTarget::Remote { .. } => true,
+    };
+    meshed || to.purpose == Purpose::Http { app: AppProtocol::Http2 }
+}
+
+/// Marks the shared connection as being opened; wakes the waiters when it ends, also
+/// when the request that opens it is given up.
+struct Opening<'a> {
+    slot: &'a RefCell<Shared>,
+    done: Rc<Notify>,
+    finished: bool,
+}
+
+impl<'a> Opening<'a> {
+    fn begin(slot: &'a RefCell<Shared>) -> Self {
+        let done = Rc::new(Notify::new());
+        slot.replace(Shared::Opening(Rc::clone(&done)));
+        Self { slot, done, finished: false }
+    }
+
+    fn finish(mut self, state: Shared) {
+        self.finished = true;
+        self.slot.replace(state);
+        self.done.notify_waiters();
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.slot.replace(Shared::None);
+            self.done.notify_waiters();
+        }
+    }
+}
+
+async fn handshake(
+    connected: Connected,
+    tasks: &LocalTasks,
+    name: String,
+) -> Result<Sender, ConnectError> {
+    let failed = |error: hyper::Error| ConnectError::Failed { to: name, reason: error.to_string() };
+    let port = match connected.http {
+        UpstreamHttp::Http1 => {
+            let sender = match connected.io {
+                UpstreamIo::Tcp(io) => http1_handshake(io, tasks).await,
+                UpstreamIo::Boxed(io) => http1_handshake(io, tasks).await,
+            };
+            return sender.map(Sender::Http1).map_err(failed);
+        }
+        UpstreamHttp::Http2 => None,
+        UpstreamHttp::Mesh { port } => Some(port),
+    };
+    let sender = match connected.io {
+        UpstreamIo::Tcp(io) => http2_handshake(io, tasks).await,
+        UpstreamIo::Boxed(io) => http2_handshake(io, tasks).await,
+    };
+    sender.map(|sender| Sender::Http2 { sender, port }).map_err(failed)
+}
+
+pub(crate) async fn http1_handshake<T>(
+    io: T,
+    tasks: &LocalTasks,
+) -> hyper::Result<http1::SendRequest<RequestBody>>
+where
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) =
+        http1::Builder::new().max_headers(RESPONSE_HEADERS_MAX).handshake(TokioIo::new(io)).await?;
+    tasks.spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+async fn http2_handshake<T>(
+    io: T,
+    tasks: &LocalTasks,
+) -> hyper::Result<http2::SendRequest<RequestBody>>
+where
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
+{
+    let (sender, connection) = http2::Builder::new(HyperExecutor::new(tasks.clone()))
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .handshake(TokioIo::new(io))
+        .await?;
+    tasks.spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// Shares an endpoint without touching a counter of another worker more than once for
+/// each new connection.
+pub(crate) fn destination(
+    assignment: &isthmus_model::Assignment,
+    endpoint: &Arc<isthmus_model::Endpoint>,
+    purpose: crate::connect::Purpose,
+) -> Destination {
+    Destination {
+        service: assignment.service.clone(),
+        port: assignment.port,
+        endpoint: Arc::clone(endpoint),
+        purpose,
+    }
+}
+
+/// Header lines of a response.
+const RESPONSE_HEADERS_MAX: usize = 256;
+/// What an upstream may send on one stream before we read.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What an upstream may send on one connection before we read.
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// How often a quiet upstream connection is asked whether it lives.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long it may take to answer; then its requests fail and are retried where safe.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);

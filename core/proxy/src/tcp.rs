@@ -1,0 +1,107 @@
+//! Opaque TCP: one connection in, one out, bytes both ways, one record.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use isthmus_hbone::{SpliceEnd, SpliceLimits, splice};
+use isthmus_model::{Assignment, EndpointTarget};
+use isthmus_runtime::clock;
+use isthmus_telemetry::{AccessRecord, HopRole, Protocol, ResponseFlag};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::balancer::{Picked, Tried};
+use crate::connect::{Io, Purpose};
+use crate::outlier::Outcome;
+use crate::pool;
+use crate::server::Client;
+use crate::worker::Worker;
+
+/// Carries a client's bytes to an endpoint of the assignment until both sides have ended.
+pub async fn relay<S>(
+    worker: Rc<Worker>,
+    client: Client,
+    mut stream: S,
+    role: HopRole,
+    assignment: Arc<Assignment>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let _in_flight = worker.stop().guard();
+    let (started, wall) = (clock::now(), clock::wall());
+    let pin = worker.pin();
+    let connected = connect(&worker, &assignment).await;
+    let mut record = AccessRecord {
+        client: Some(client.address),
+        service: assignment.service.name.as_str(),
+        namespace: assignment.service.namespace.as_str(),
+        source_cluster: pin.node.cluster.as_str(),
+        source_identity: &client.identity,
+        ..AccessRecord::new(role, Protocol::Tcp, wall)
+    };
+    worker.recorder.connection_opened(&record);
+    let (picked, mut upstream, attempts) = match connected {
+        Ok(connected) => connected,
+        Err((flag, detail, attempts)) => {
+            let duration = clock::now().saturating_duration_since(started);
+            let failed = AccessRecord { flag, detail: &detail, attempts, duration, ..record };
+            worker.recorder.record(&failed);
+            return;
+        }
+    };
+    let endpoint = picked.endpoint();
+    record.endpoint = endpoint.id.as_str();
+    record.attempts = attempts;
+    match &endpoint.target {
+        EndpointTarget::Local { address, .. } => {
+            record.upstream = Some(*address);
+            record.destination_cluster = pin.node.cluster.as_str();
+        }
+        EndpointTarget::Remote { cluster, .. } => record.destination_cluster = cluster.as_str(),
+    }
+    let mut stop = worker.stop().clone();
+    let limits = SpliceLimits::default();
+    tokio::select! {
+        outcome = splice(&mut stream, &mut upstream, &limits) => {
+            record.bytes_received = outcome.a_to_b;
+            record.bytes_sent = outcome.b_to_a;
+            if !matches!(outcome.end, SpliceEnd::Complete) {
+                record.flag = ResponseFlag::UpstreamReset;
+            }
+        }
+        () = stop.forced() => record.flag = ResponseFlag::Draining,
+    }
+    record.duration = clock::now().saturating_duration_since(started);
+    worker.recorder.record(&record);
+}
+
+type Failed = (ResponseFlag, String, u32);
+
+/// Connects to an endpoint; another one is tried when the connection fails.
+pub async fn connect(
+    worker: &Rc<Worker>,
+    assignment: &Arc<Assignment>,
+) -> Result<(Picked, Box<dyn Io>, u32), Failed> {
+    let balancer = worker.balancer(assignment);
+    let mut tried = Tried::default();
+    let mut last = (ResponseFlag::NoHealthyUpstream, "no usable endpoint".to_owned());
+    let limit = worker.settings.connect_timeout;
+    for attempt in 1..=worker.settings.attempts_max {
+        let Some(picked) = worker.pick(&balancer, &tried) else {
+            return Err((last.0, last.1, attempt - 1));
+        };
+        let to = pool::destination(picked.assignment(), picked.endpoint(), Purpose::Bytes);
+        match tokio::time::timeout(limit, worker.connector.connect(to)).await {
+            Ok(Ok(connected)) => {
+                worker.note_outcome(&picked, Outcome::Success);
+                return Ok((picked, connected.io.boxed(), attempt));
+            }
+            Ok(Err(error)) => last = (error.flag(), error.to_string()),
+            Err(_) => {
+                last = (ResponseFlag::UpstreamConnectFailure, "connecting took too long".into());
+            }
+        }
+        worker.note_outcome(&picked, Outcome::ConnectFailure);
+        tried.add(&picked);
+    }
+    Err((last.0, last.1, worker.settings.attempts_max))
+}

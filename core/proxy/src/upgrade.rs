@@ -1,0 +1,129 @@
+//! WebSocket: a request that ends HTTP on its connection.
+//!
+//! It gets an upstream connection of its own that is never pooled: opaque bytes to the
+//! application, HTTP/1.1 spoken on them. Bytes after the request reach the upstream only
+//! after both sides have agreed with `101`.
+//!
+//! Spec: RFC 9110 section 7.8, RFC 6455.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use isthmus_hbone::{SpliceLimits, splice};
+use isthmus_model::Assignment;
+use isthmus_telemetry::ResponseFlag;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::balancer::Tried;
+use crate::body::{RequestBody, ResponseBody};
+use crate::connect::Purpose;
+use crate::log::RequestLog;
+use crate::outlier::Outcome;
+use crate::pool;
+use crate::relay::Answer;
+use crate::service::{self, Connection, mark_upgrade, refuse};
+
+/// Passes a WebSocket request on and keeps the upstream side for after the answer.
+pub(crate) async fn relay(
+    connection: &Rc<Connection>,
+    mut log: Box<RequestLog>,
+    mut parts: Parts,
+    assignment: &Arc<Assignment>,
+) -> Response<ResponseBody> {
+    let worker = &connection.worker;
+    if parts.version != Version::HTTP_11 {
+        let (status, flag) = (StatusCode::BAD_REQUEST, ResponseFlag::Malformed);
+        return refuse(log, status, flag, "a protocol change needs HTTP/1.1");
+    }
+    let balancer = worker.balancer(assignment);
+    let mut tried = Tried::default();
+    let (mut status, mut flag) = (StatusCode::SERVICE_UNAVAILABLE, ResponseFlag::NoHealthyUpstream);
+    let mut detail = format!("{} has no usable endpoint", assignment.service);
+    mark_upgrade(&mut parts.headers);
+    while log.attempts < worker.settings.attempts_max {
+        let Some(picked) = worker.pick(&balancer, &tried) else { break };
+        log.attempts += 1;
+        let to = pool::destination(picked.assignment(), picked.endpoint(), Purpose::Bytes);
+        let connecting = worker.connector.connect(to);
+        let connected = tokio::time::timeout(worker.settings.connect_timeout, connecting).await;
+        let io = match connected {
+            Ok(Ok(connected)) => connected.io.boxed(),
+            Ok(Err(error)) => {
+                worker.note_outcome(&picked, Outcome::ConnectFailure);
+                tried.add(&picked);
+                (flag, detail) = (error.flag(), error.to_string());
+                continue;
+            }
+            Err(_) => {
+                worker.note_outcome(&picked, Outcome::ConnectFailure);
+                tried.add(&picked);
+                (flag, detail) =
+                    (ResponseFlag::UpstreamConnectFailure, "connecting took too long".into());
+                continue;
+            }
+        };
+        log.picked = Some(picked);
+        let request = Request::from_parts(parts, RequestBody::Empty);
+        let sent = match pool::http1_handshake(io, &worker.tasks).await {
+            Ok(mut sender) => sender.send_request(request).await,
+            Err(error) => Err(error),
+        };
+        return match sent {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                switch(connection, log, response).await
+            }
+            Ok(response) => service::answered(log, Answer { response, sender: None }),
+            Err(error) => {
+                let flag = ResponseFlag::UpstreamReset;
+                refuse(log, StatusCode::BAD_GATEWAY, flag, &error.to_string())
+            }
+        };
+    }
+    if detail.is_empty() {
+        status = StatusCode::BAD_GATEWAY;
+    }
+    refuse(log, status, flag, &detail)
+}
+
+async fn switch(
+    connection: &Rc<Connection>,
+    mut log: Box<RequestLog>,
+    mut response: Response<hyper::body::Incoming>,
+) -> Response<ResponseBody> {
+    log.answered(StatusCode::SWITCHING_PROTOCOLS);
+    let upgraded = match hyper::upgrade::on(&mut response).await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            let (status, flag) = (StatusCode::BAD_GATEWAY, ResponseFlag::UpstreamReset);
+            return refuse(log, status, flag, &error.to_string());
+        }
+    };
+    let (mut parts, _) = response.into_parts();
+    crate::headers::strip_response(&mut parts.headers);
+    mark_upgrade(&mut parts.headers);
+    parts.version = Version::HTTP_11;
+    *connection.tunnel.borrow_mut() = Some((upgraded, log));
+    Response::from_parts(parts, ResponseBody::Empty(None))
+}
+
+/// Carries bytes both ways until both sides have ended.
+pub(crate) async fn carry<S>(connection: &Connection, client: &mut S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some((upgraded, mut log)) = connection.tunnel.borrow_mut().take() else { return };
+    let mut stop = connection.worker.stop.clone();
+    let mut upstream = TokioIo::new(upgraded);
+    let limits = SpliceLimits::default();
+    tokio::select! {
+        outcome = splice(client, &mut upstream, &limits) => {
+            log.progress.bytes.set(outcome.a_to_b);
+            log.sent(outcome.b_to_a);
+            log.completed();
+        }
+        () = stop.forced() => log.flag = ResponseFlag::Draining,
+    }
+}

@@ -1,0 +1,131 @@
+//! Timeouts of client connections, without a timer for each.
+//!
+//! Each connection has a [`Watch`] that notes what it does and when it last moved, in
+//! ticks of one second. Once a second the worker looks at all of them and ends the ones
+//! that have taken too long: a head that does not become whole, a body that has stopped,
+//! a connection without requests.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Weak;
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::guard::{Phase, Refusal};
+use crate::settings::ProxySettings;
+use crate::worker::{TICK, Worker};
+
+/// What one connection does.
+pub(crate) struct Watch {
+    worker: Weak<Worker>,
+    phase: Cell<Phase>,
+    /// When the phase began, or for bodies when a byte last came.
+    since: Cell<u32>,
+    /// Requests that have not been answered.
+    in_flight: Cell<u32>,
+    expired: Cell<bool>,
+    draining: Cell<bool>,
+    /// Wakes the connection's reader; present while it waits.
+    reader: RefCell<Option<Waker>>,
+    pub(crate) refusal: Cell<Option<Refusal>>,
+}
+
+impl Watch {
+    pub(crate) fn new(worker: Weak<Worker>, tick: u32) -> Self {
+        Self {
+            worker,
+            phase: Cell::new(Phase::Idle),
+            since: Cell::new(tick),
+            in_flight: Cell::new(0),
+            expired: Cell::new(false),
+            draining: Cell::new(false),
+            reader: RefCell::new(None),
+            refusal: Cell::new(None),
+        }
+    }
+
+    /// Bytes came and the connection is now in `phase`.
+    pub(crate) fn moved(&self, phase: Phase) {
+        // A head keeps the time of its first byte: one byte now and then must not help.
+        if phase != Phase::Head || self.phase.get() != Phase::Head {
+            self.since.set(self.now());
+        }
+        self.phase.set(phase);
+        self.reader.take();
+    }
+
+    /// The reader waits for bytes.
+    pub(crate) fn waits(&self, waker: &Waker) {
+        let mut reader = self.reader.borrow_mut();
+        if !reader.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *reader = Some(waker.clone());
+        }
+    }
+
+    pub(crate) fn request_began(&self) {
+        self.in_flight.set(self.in_flight.get() + 1);
+    }
+
+    pub(crate) fn request_ended(&self) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.since.set(self.now());
+    }
+
+    /// Whether the connection has taken too long and must end.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expired.get()
+    }
+
+    /// The connection ends as soon as it has no request.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Whether the connection is draining and has nothing left to do.
+    pub(crate) fn is_over(&self) -> bool {
+        self.draining.get() && self.in_flight.get() == 0 && self.phase.get() == Phase::Idle
+    }
+
+    /// Looks at the time, once a tick.
+    pub(crate) fn check(&self, now: u32, settings: &ProxySettings) {
+        let limit = match self.phase.get() {
+            Phase::Head => settings.head_timeout,
+            Phase::Idle if self.in_flight.get() > 0 => return,
+            Phase::Idle => settings.idle_timeout,
+            // Nobody waits for the client's bytes: the upstream is slow, not the client.
+            Phase::Body if self.reader.borrow().is_none() => return,
+            Phase::Body => settings.body_timeout,
+        };
+        if ticks(limit) <= now.wrapping_sub(self.since.get()) {
+            self.expired.set(true);
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+        }
+    }
+
+    fn now(&self) -> u32 {
+        self.worker.upgrade().map_or(0, |worker| worker.ticks())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(worker) = self.worker.upgrade() {
+            worker.connection_ended();
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("phase", &self.phase).finish_non_exhaustive()
+    }
+}
+
+fn ticks(time: Duration) -> u32 {
+    u32::try_from(time.as_secs() / TICK.as_secs()).unwrap_or(u32::MAX).max(1)
+}
