@@ -153,12 +153,12 @@ impl Guard {
             return Ok(data.len());
         };
         let used = end + 1;
+        if self.carry.len() + end > LINE_BYTES_MAX {
+            return Err(Refusal::LineTooLong);
+        }
         if self.carry.is_empty() {
             self.whole_line(&data[..end])?;
         } else {
-            if self.carry.len() + end > LINE_BYTES_MAX {
-                return Err(Refusal::LineTooLong);
-            }
             let mut line = std::mem::take(&mut self.carry);
             line.extend_from_slice(&data[..end]);
             let outcome = self.whole_line(&line);

@@ -77,7 +77,7 @@ pub async fn relay<S>(
 type Failed = (ResponseFlag, String, u32);
 
 /// Connects to an endpoint; another one is tried when the connection fails.
-pub async fn connect(
+async fn connect(
     worker: &Rc<Worker>,
     assignment: &Arc<Assignment>,
 ) -> Result<(Picked, Box<dyn Io>, u32), Failed> {
