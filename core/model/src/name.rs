@@ -57,11 +57,15 @@ pub(crate) fn excerpt(value: &str) -> String {
 const LABEL_ALLOWED: &str = "lower-case letters, digits and '-', not at either end";
 
 fn check_label(kind: &'static str, value: &str) -> Result<(), InvalidName> {
-    if value.is_empty() {
-        return Err(InvalidName::Empty { kind });
-    }
     if value.len() > LABEL_BYTES_MAX {
         return Err(InvalidName::Length { kind, length: value.len(), limit: LABEL_BYTES_MAX });
+    }
+    check_label_text(kind, value)
+}
+
+fn check_label_text(kind: &'static str, value: &str) -> Result<(), InvalidName> {
+    if value.is_empty() {
+        return Err(InvalidName::Empty { kind });
     }
     let inner = value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !inner || value.starts_with('-') || value.ends_with('-') {
@@ -151,7 +155,15 @@ text_newtype!(
     ///
     /// Spec: RFC 1123 subdomain.
     ObjectName,
-    |value| check_subdomain("object name", value, HOSTNAME_BYTES_MAX)
+    // Kubernetes bounds the name as a whole, not its labels.
+    |value| {
+        let kind = "object name";
+        let (length, limit) = (value.len(), HOSTNAME_BYTES_MAX);
+        if length > limit {
+            return Err(InvalidName::Length { kind, length, limit });
+        }
+        value.split('.').try_for_each(|label| check_label_text(kind, label))
+    }
 );
 
 text_newtype!(

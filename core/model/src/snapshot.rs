@@ -139,9 +139,10 @@ impl Snapshot {
                     RouteParent::Listener { listener, hostnames } => {
                         fronts.attach(listener, |table| table.add(route, index, hostnames));
                     }
-                    RouteParent::Service { service, port } => {
-                        service_routes.entry((service.clone(), *port)).or_default().add(route, index, &[])
-                    }
+                    RouteParent::Service { service, port } => service_routes
+                        .entry((service.clone(), *port))
+                        .or_default()
+                        .add(route, index, &[]),
                 }
             }
         }

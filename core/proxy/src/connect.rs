@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use isthmus_model::{AppProtocol, Endpoint, ServiceKey, SpiffeId};
-use isthmus_telemetry::ResponseFlag;
+use isthmus_telemetry::{ResponseFlag, SpanRef};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -34,6 +34,9 @@ pub struct Destination {
     pub endpoint: Arc<Endpoint>,
     /// What will be spoken.
     pub purpose: Purpose,
+    /// The span of the request that needs the connection; hops that only see connections
+    /// join its trace.
+    pub span: Option<SpanRef>,
 }
 
 /// What a connection is for.

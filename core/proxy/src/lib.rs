@@ -65,7 +65,7 @@ pub mod tcp;
 pub use crate::connect::{ConnectError, Connected, Connector, Destination, Io, Purpose};
 pub use crate::mesh::{GatewayDialer, MeshDialer, NoRemote, RemoteDialer};
 pub use crate::relay::MESH_PORT_HEADER;
-pub use crate::router::{Route, RouteInput, Router, explain_assignment};
+pub use crate::router::{Route, RouteInput, Router, Target, explain_assignment};
 pub use crate::server::{Client, Service, TlsSource, accept, serve_stream};
 pub use crate::settings::ProxySettings;
 pub use crate::worker::{OnDemand, Worker, WorkerParts};

@@ -289,6 +289,11 @@ fn tunnel_head(cluster: &str, to: &Destination) -> Result<ConnectHead, String> {
     let authority = format!("{}:{}", to.service.host(), to.port);
     let mut headers = HeaderMap::new();
     let pairs = [(CLUSTER_HEADER, cluster), (ENDPOINT_HEADER, to.endpoint.id.as_str())];
+    if let Some(span) = to.span
+        && let Ok(value) = HeaderValue::from_bytes(&span.to_traceparent())
+    {
+        headers.insert(HeaderName::from_static("traceparent"), value);
+    }
     for (name, value) in pairs {
         let value = HeaderValue::from_str(value).map_err(|error| error.to_string())?;
         headers.insert(HeaderName::from_static(name), value);

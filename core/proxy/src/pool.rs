@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use isthmus_runtime::LocalTasks;
+use isthmus_telemetry::SpanRef;
 use tokio::sync::Notify;
 
 use crate::body::RequestBody;
@@ -255,12 +256,14 @@ pub(crate) fn destination(
     assignment: &isthmus_model::Assignment,
     endpoint: &Arc<isthmus_model::Endpoint>,
     purpose: crate::connect::Purpose,
+    span: Option<SpanRef>,
 ) -> Destination {
     Destination {
         service: assignment.service.clone(),
         port: assignment.port,
         endpoint: Arc::clone(endpoint),
         purpose,
+        span,
     }
 }
 

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use isthmus_model::route::Timeouts;
 use isthmus_model::{AppProtocol, Assignment};
-use isthmus_telemetry::ResponseFlag;
+use isthmus_telemetry::{ResponseFlag, SpanRef};
 
 use crate::balancer::{Picked, Tried};
 use crate::body::{Progress, RequestBody};
@@ -123,7 +123,7 @@ async fn attempts(
             return Err(last.unwrap_or_else(|| Failure::no_endpoint(assignment)));
         };
         log.attempts += 1;
-        let checked_out = match check_out(worker, &picked, purpose).await {
+        let checked_out = match check_out(worker, &picked, purpose, log.span).await {
             Ok(checked_out) => checked_out,
             Err(error) => {
                 worker.note_outcome(&picked, Outcome::ConnectFailure);
@@ -179,13 +179,14 @@ async fn check_out(
     worker: &Rc<Worker>,
     picked: &Picked,
     purpose: Purpose,
+    span: Option<SpanRef>,
 ) -> Result<CheckedOut, ConnectError> {
     let opener = Opener {
         connector: worker.connector.as_ref(),
         tasks: &worker.tasks,
         connect_timeout: worker.settings.connect_timeout,
     };
-    let to = || pool::destination(picked.assignment(), picked.endpoint(), purpose);
+    let to = || pool::destination(picked.assignment(), picked.endpoint(), purpose, span);
     picked.state().connections.check_out(to, &opener).await
 }
 

@@ -19,8 +19,8 @@ pub trait Router {
     /// The hop, for records.
     fn role(&self) -> HopRole;
 
-    /// The service that must be fetched before `authority` can be routed, if any.
-    fn missing(&self, snapshot: &Snapshot, authority: &Authority) -> Option<ServiceKey>;
+    /// The service that `authority` names, for roles that fetch services on demand.
+    fn service(&self, authority: &Authority) -> Option<ServiceKey>;
 
     /// Routes a request.
     fn route<'s>(
@@ -50,7 +50,7 @@ pub struct RouteInput<'a> {
 }
 
 /// Where a request goes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Route<'s> {
     /// To an endpoint of this assignment.
     Forward {
@@ -59,7 +59,7 @@ pub enum Route<'s> {
         /// The backend, if a route matched.
         backend: Option<&'s Backend>,
         /// The endpoints.
-        assignment: &'s Arc<Assignment>,
+        assignment: Target<'s>,
     },
     /// Answered with a redirect.
     Redirect {
@@ -79,6 +79,26 @@ pub enum Route<'s> {
         /// Why, in words.
         detail: &'s str,
     },
+}
+
+/// The endpoints that a request may go to.
+#[derive(Debug, Clone)]
+pub enum Target<'s> {
+    /// Of this worker alone, for example the application behind a sidecar.
+    Own(Arc<Assignment>),
+    /// Of the snapshot; borrowed, since its count is shared with other workers.
+    Shared(&'s Arc<Assignment>),
+}
+
+impl std::ops::Deref for Target<'_> {
+    type Target = Arc<Assignment>;
+
+    fn deref(&self) -> &Arc<Assignment> {
+        match self {
+            Self::Own(assignment) => assignment,
+            Self::Shared(assignment) => assignment,
+        }
+    }
 }
 
 impl<'s> Route<'s> {
@@ -106,7 +126,7 @@ impl<'s> Route<'s> {
                         Some(assignment) => Self::Forward {
                             matched: Some(matched),
                             backend: Some(backend),
-                            assignment,
+                            assignment: Target::Shared(assignment),
                         },
                         None => Self::unusable(matched, "the backend's service or port is gone"),
                     }

@@ -11,13 +11,13 @@ use http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::upgrade::Upgraded;
 use isthmus_model::{RequestHead, Trail};
 use isthmus_runtime::clock;
 use isthmus_telemetry::{Protocol, ResponseFlag};
 
 use crate::body::{ResponseBody, UpstreamBody};
 use crate::canonical::{Authority, canonicalise};
+use crate::connect::Io;
 use crate::filters::{self, RedirectFrom};
 use crate::headers::{self, ClientInfo, UpgradeRequest};
 use crate::log::{Begin, RequestLog};
@@ -38,10 +38,13 @@ pub(crate) struct Connection {
     pub(crate) server_name: Option<Rc<str>>,
     pub(crate) watch: Rc<Watch>,
     /// The upstream side of a protocol change, until the client's side is free.
-    pub(crate) tunnel: RefCell<Option<(Upgraded, Box<RequestLog>)>>,
+    pub(crate) tunnel: RefCell<Option<PendingTunnel>>,
 }
 
 type Reply = Response<ResponseBody>;
+
+/// The upstream's bytes, and the record of the request that asked for them.
+type PendingTunnel = (Box<dyn Io>, Box<RequestLog>);
 
 /// Answers one request; never fails, since every failure is an answer.
 pub(crate) async fn handle(
@@ -74,6 +77,9 @@ pub(crate) async fn handle(
             return Ok(reply);
         }
     };
+    if is_connect {
+        return Ok(crate::upgrade::connect(&connection, log, authority).await);
+    }
     if parts.uri.path() == "*" {
         return Ok(refuse(log, StatusCode::NO_CONTENT, ResponseFlag::Direct, ""));
     }
@@ -144,12 +150,17 @@ fn begin_trace(connection: &Connection, parts: &mut Parts, log: &mut RequestLog)
 
 /// Waits for a service that the snapshot does not have yet, and pins the snapshot that
 /// has it.
-async fn fetch_missing(connection: &Connection, authority: &Authority, log: &mut RequestLog) {
-    if let Some(service) = connection.router.missing(&log.pin, authority)
-        && let Some(wanted) = connection.worker.on_demand(&service)
-    {
-        wanted.await;
+pub(crate) async fn fetch_missing(
+    connection: &Connection,
+    authority: &Authority,
+    log: &mut RequestLog,
+) {
+    let Some(service) = connection.router.service(authority) else { return };
+    if log.pin.service(&service).is_none() {
+        connection.worker.want(&service).await;
         log.pin = connection.worker.pin();
+    } else {
+        connection.worker.touch(&service);
     }
 }
 
@@ -212,10 +223,10 @@ async fn route(
     let timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
     let grpc = log.protocol == Protocol::Grpc || is_grpc(&parts);
     let mut reply = if *upgrade == UpgradeRequest::WebSocket {
-        crate::upgrade::relay(connection, log, parts, assignment).await
+        crate::upgrade::relay(connection, log, parts, &assignment).await
     } else {
         let request = Outgoing { parts, body: relay::request_body(body, &log), grpc };
-        match relay::relay(worker, &mut log, request, assignment, timeouts).await {
+        match relay::relay(worker, &mut log, request, &assignment, timeouts).await {
             Ok(answer) => answered(log, answer),
             Err(failure) => failed(log, failure),
         }
@@ -324,7 +335,7 @@ fn redirected(mut log: Box<RequestLog>, redirect: Option<(StatusCode, HeaderValu
     reply
 }
 
-fn close_after(reply: &mut Reply) {
+pub(crate) fn close_after(reply: &mut Reply) {
     reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
 

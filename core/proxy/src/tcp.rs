@@ -77,7 +77,7 @@ pub async fn relay<S>(
 type Failed = (ResponseFlag, String, u32);
 
 /// Connects to an endpoint; another one is tried when the connection fails.
-async fn connect(
+pub(crate) async fn connect(
     worker: &Rc<Worker>,
     assignment: &Arc<Assignment>,
 ) -> Result<(Picked, Box<dyn Io>, u32), Failed> {
@@ -89,7 +89,7 @@ async fn connect(
         let Some(picked) = worker.pick(&balancer, &tried) else {
             return Err((last.0, last.1, attempt - 1));
         };
-        let to = pool::destination(picked.assignment(), picked.endpoint(), Purpose::Bytes);
+        let to = pool::destination(picked.assignment(), picked.endpoint(), Purpose::Bytes, None);
         match tokio::time::timeout(limit, worker.connector.connect(to)).await {
             Ok(Ok(connected)) => {
                 worker.note_outcome(&picked, Outcome::Success);

@@ -10,21 +10,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use isthmus_hbone::{SpliceLimits, splice};
-use isthmus_model::Assignment;
+use isthmus_model::{Assignment, RequestHead, Trail};
 use isthmus_telemetry::ResponseFlag;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::balancer::Tried;
 use crate::body::{RequestBody, ResponseBody};
-use crate::connect::Purpose;
+use crate::canonical::Authority;
+use crate::connect::{Io, Purpose};
 use crate::log::RequestLog;
 use crate::outlier::Outcome;
 use crate::pool;
 use crate::relay::Answer;
+use crate::router::{Route, RouteInput};
 use crate::service::{self, Connection, mark_upgrade, refuse};
+use crate::tcp;
 
 /// Passes a WebSocket request on and keeps the upstream side for after the answer.
 pub(crate) async fn relay(
@@ -46,7 +49,8 @@ pub(crate) async fn relay(
     while log.attempts < worker.settings.attempts_max {
         let Some(picked) = worker.pick(&balancer, &tried) else { break };
         log.attempts += 1;
-        let to = pool::destination(picked.assignment(), picked.endpoint(), Purpose::Bytes);
+        let to =
+            pool::destination(picked.assignment(), picked.endpoint(), Purpose::Bytes, log.span);
         let connecting = worker.connector.connect(to);
         let connected = tokio::time::timeout(worker.settings.connect_timeout, connecting).await;
         let io = match connected {
@@ -105,8 +109,58 @@ async fn switch(
     crate::headers::strip_response(&mut parts.headers);
     mark_upgrade(&mut parts.headers);
     parts.version = Version::HTTP_11;
-    *connection.tunnel.borrow_mut() = Some((upgraded, log));
+    let upstream: Box<dyn Io> = Box::new(TokioIo::new(upgraded));
+    *connection.tunnel.borrow_mut() = Some((upstream, log));
     Response::from_parts(parts, ResponseBody::Empty(None))
+}
+
+/// Opens a tunnel for a client that asked with CONNECT (the outbound side of a sidecar).
+///
+/// Spec: RFC 9110 section 9.3.6.
+pub(crate) async fn connect(
+    connection: &Rc<Connection>,
+    mut log: Box<RequestLog>,
+    authority: Authority,
+) -> Response<ResponseBody> {
+    service::fetch_missing(connection, &authority, &mut log).await;
+    let pin = log.pin.clone();
+    let headers = http::HeaderMap::new();
+    let input = RouteInput {
+        head: RequestHead {
+            method: &Method::CONNECT,
+            host: &authority.host,
+            path: "/",
+            query: None,
+            headers: &headers,
+        },
+        port: authority.port,
+        server_name: None,
+        mesh_port: None,
+        random: connection.worker.random(),
+    };
+    log.host.clone_from(&authority.host);
+    let mut reply = match connection.router.route(&pin, &input, &mut Trail::off()) {
+        Route::Forward { assignment, .. } => {
+            match tcp::connect(&connection.worker, &assignment).await {
+                Ok((picked, upstream, attempts)) => {
+                    log.picked = Some(picked);
+                    log.attempts = attempts;
+                    log.answered(StatusCode::OK);
+                    *connection.tunnel.borrow_mut() = Some((upstream, log));
+                    return Response::new(ResponseBody::Empty(None));
+                }
+                Err((flag, detail, _)) => {
+                    refuse(log, StatusCode::SERVICE_UNAVAILABLE, flag, &detail)
+                }
+            }
+        }
+        Route::Refuse { status, flag, detail, .. } => refuse(log, status, flag, detail),
+        Route::Redirect { .. } => {
+            refuse(log, StatusCode::BAD_REQUEST, ResponseFlag::Malformed, "not a tunnel")
+        }
+    };
+    service::close_after(&mut reply);
+    reply
 }
 
 /// Carries bytes both ways until both sides have ended.
@@ -114,9 +168,8 @@ pub(crate) async fn carry<S>(connection: &Connection, client: &mut S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Some((upgraded, mut log)) = connection.tunnel.borrow_mut().take() else { return };
+    let Some((mut upstream, mut log)) = connection.tunnel.borrow_mut().take() else { return };
     let mut stop = connection.worker.stop.clone();
-    let mut upstream = TokioIo::new(upgraded);
     let limits = SpliceLimits::default();
     tokio::select! {
         outcome = splice(client, &mut upstream, &limits) => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use isthmus_model::{Assignment, ServiceKey, Snapshot};
 use isthmus_runtime::{LocalTasks, Pin, PinnedReader, Stop, clock};
-use isthmus_telemetry::Recorder;
+use isthmus_telemetry::{AccessRecord, Recorder};
 
 use crate::balancer::{Balancer, Balancers, Picked};
 use crate::connect::{Connector, LocalFuture};
@@ -24,6 +24,9 @@ use crate::watch::Watch;
 pub trait OnDemand {
     /// Resolves when the service has come, is known to be absent, or a limit has passed.
     fn want(&self, service: &ServiceKey) -> LocalFuture<()>;
+
+    /// Notes that a service is used, so that it is kept.
+    fn touch(&self, service: &ServiceKey);
 }
 
 /// What a worker is made from.
@@ -112,8 +115,27 @@ impl Worker {
         self.rng.borrow_mut().next_u32()
     }
 
-    pub(crate) fn on_demand(&self, service: &ServiceKey) -> Option<LocalFuture<()>> {
-        self.on_demand.as_ref().map(|on_demand| on_demand.want(service))
+    /// Waits for a service that the snapshot does not have, where services are fetched.
+    pub async fn want(&self, service: &ServiceKey) {
+        if let Some(on_demand) = &self.on_demand {
+            on_demand.want(service).await;
+        }
+    }
+
+    pub(crate) fn touch(&self, service: &ServiceKey) {
+        if let Some(on_demand) = &self.on_demand {
+            on_demand.touch(service);
+        }
+    }
+
+    /// Records something that is no request of [`crate::server`].
+    pub fn record(&self, record: &AccessRecord<'_>) {
+        self.recorder.record(record);
+    }
+
+    /// The recorder of this worker.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     pub(crate) fn balancer(&self, assignment: &Arc<Assignment>) -> Rc<Balancer> {

@@ -1,0 +1,128 @@
+//! GatewayClass, Gateway and ReferenceGrant.
+//!
+//! Spec: Gateway API v1, standard and experimental channel.
+
+use serde::Deserialize;
+
+use super::Ignored;
+use super::metadata::{LabelSelector, Raw};
+
+pub(crate) type RawGatewayClass = Raw<GatewayClassSpec>;
+pub(crate) type RawGateway = Raw<GatewaySpec>;
+pub(crate) type RawReferenceGrant = Raw<ReferenceGrantSpec>;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "the schema has fields that nothing reads")]
+pub(crate) struct GatewayClassSpec {
+    pub(crate) controller_name: String,
+    parameters_ref: Ignored,
+    description: Ignored,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "the schema has fields that nothing reads")]
+pub(crate) struct GatewaySpec {
+    pub(crate) gateway_class_name: String,
+    pub(crate) listeners: Vec<Listener>,
+    #[serde(default)]
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) tls: Option<GatewayTls>,
+    infrastructure: Ignored,
+    allowed_listeners: Ignored,
+    default_scope: Ignored,
+    #[serde(rename = "backendTLS")]
+    backend_tls: Ignored,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "the schema has fields that nothing reads")]
+pub(crate) struct GatewayTls {
+    backend: Ignored,
+    pub(crate) frontend: Ignored,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Address {
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<String>,
+    pub(crate) value: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    pub(crate) hostname: Option<String>,
+    pub(crate) port: i64,
+    pub(crate) protocol: String,
+    pub(crate) tls: Option<ListenerTls>,
+    pub(crate) allowed_routes: Option<AllowedRoutes>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ListenerTls {
+    pub(crate) mode: Option<String>,
+    #[serde(default)]
+    pub(crate) certificate_refs: Vec<SecretRef>,
+    pub(crate) frontend_validation: Ignored,
+    pub(crate) options: Option<std::collections::BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SecretRef {
+    pub(crate) group: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AllowedRoutes {
+    pub(crate) namespaces: Option<RouteNamespaces>,
+    #[serde(default)]
+    pub(crate) kinds: Vec<RouteKind>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RouteNamespaces {
+    pub(crate) from: Option<String>,
+    pub(crate) selector: Option<LabelSelector>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RouteKind {
+    pub(crate) group: Option<String>,
+    pub(crate) kind: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ReferenceGrantSpec {
+    pub(crate) from: Vec<GrantFrom>,
+    pub(crate) to: Vec<GrantTo>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct GrantFrom {
+    pub(crate) group: String,
+    pub(crate) kind: String,
+    pub(crate) namespace: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct GrantTo {
+    pub(crate) group: String,
+    pub(crate) kind: String,
+    pub(crate) name: Option<String>,
+}

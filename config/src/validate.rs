@@ -1,0 +1,86 @@
+//! Raw objects to validated ones. The first broken rule is reported, with the path of
+//! its field.
+//!
+//! The rules are those of the published CRDs and of the Kubernetes API server, so that
+//! what is taken here is taken there. They are applied here as well because a directory
+//! has no API server.
+
+mod core;
+mod gateway;
+pub(crate) mod mesh;
+mod route;
+mod values;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::error::{At, FieldError, Reason};
+use crate::kind::{Kind, ObjectKey, ObjectRef};
+use crate::objects::Object;
+use crate::raw::document::{DEFAULT_NAMESPACE, fields};
+use crate::raw::metadata::Metadata;
+
+/// Validates an object. `first_seen` is its creation time when it does not say one.
+pub(crate) fn validate(
+    reference: &ObjectRef,
+    value: &Value,
+    first_seen: i64,
+) -> Result<Object, FieldError> {
+    let kind = reference.kind;
+    match kind {
+        Kind::ClusterLink => {
+            mesh::cluster_link(fields(kind, value)?, first_seen).map(Object::ClusterLink)
+        }
+        Kind::ConfigMap => {
+            core::config_map(fields(kind, value)?, first_seen).map(Object::ConfigMap)
+        }
+        Kind::EndpointSlice => {
+            core::endpoint_slice(fields(kind, value)?, first_seen).map(Object::EndpointSlice)
+        }
+        Kind::Gateway => gateway::gateway(fields(kind, value)?, first_seen).map(Object::Gateway),
+        Kind::GatewayClass => {
+            gateway::gateway_class(fields(kind, value)?, first_seen).map(Object::GatewayClass)
+        }
+        Kind::HttpRoute => {
+            route::http_route(fields(kind, value)?, first_seen).map(Object::HttpRoute)
+        }
+        Kind::Namespace => core::namespace(fields(kind, value)?, first_seen).map(Object::Namespace),
+        Kind::PeerAuthentication => mesh::peer_authentication(fields(kind, value)?, first_seen)
+            .map(|(key, policy)| Object::PeerAuthentication(key, policy)),
+        Kind::ReferenceGrant => {
+            gateway::reference_grant(fields(kind, value)?, first_seen).map(Object::ReferenceGrant)
+        }
+        Kind::Secret => core::secret(fields(kind, value)?, first_seen).map(Object::Secret),
+        Kind::Service => core::service(fields(kind, value)?, first_seen).map(Object::Service),
+        Kind::ServiceExport => {
+            mesh::service_export(fields(kind, value)?, first_seen).map(Object::ServiceExport)
+        }
+    }
+}
+
+/// Whether the object says its creation time itself.
+pub(crate) fn has_creation_time(value: &Value) -> bool {
+    value.pointer("/metadata/creationTimestamp").is_some_and(|time| !time.is_null())
+}
+
+/// Namespace and name.
+fn key(metadata: &Metadata) -> Result<ObjectKey, FieldError> {
+    let namespace = metadata.namespace.as_deref().filter(|text| !text.is_empty());
+    let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
+    Ok(ObjectKey {
+        namespace: isthmus_model::Label::new(namespace).at("metadata.namespace")?,
+        name: isthmus_model::ObjectName::new(&metadata.name).at("metadata.name")?,
+    })
+}
+
+/// Seconds since 1970, from `creationTimestamp` or `first_seen`.
+fn created(metadata: &Metadata, first_seen: i64) -> Result<i64, FieldError> {
+    let Some(text) = &metadata.creation_timestamp else {
+        return Ok(first_seen);
+    };
+    OffsetDateTime::parse(text, &Rfc3339)
+        .map(OffsetDateTime::unix_timestamp)
+        .map_err(|_| Reason::value(text, "a time like 2026-01-31T12:00:00Z"))
+        .at("metadata.creationTimestamp")
+}
