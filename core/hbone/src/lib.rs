@@ -14,7 +14,7 @@
 //! 2. [`authority`]: what a CONNECT asks for, as a checked value.
 //! 3. [`mesh`]: one mTLS handshake, accepted or made, with its identity and protocol.
 //! 4. [`tunnel`]: the tunnel stream, the client connection, the pool and the server.
-//! 5. [`splice`]: copies between two streams until both ends are done.
+//! 5. [`mod@splice`]: copies between two streams until both ends are done.
 
 pub mod wire;
 

@@ -4,6 +4,9 @@
 //! The configurations come from `certs`, which owns keys, bundles and verification; they
 //! change at each rotation, so both ends take the current one and keep none. Streams may
 //! be TCP or anything that already carries bytes, such as a tunnel.
+//!
+//! On TCP, set `TCP_NODELAY` first: small frames follow each other, and Nagle's algorithm
+//! would hold them back.
 
 mod accept;
 mod connect;
