@@ -1,0 +1,92 @@
+//! The index as `isthmus status` shows it.
+
+use std::time::Instant;
+
+use isthmus_model::ClusterId;
+
+use super::{Index, Peer};
+use crate::mcs::{Condition, ConditionStatus};
+use crate::proto::{Entry, Lease};
+use crate::status::{ConditionStatusRow, LeaseStatus, PeerStatus, ServiceStatus, Status};
+
+impl Index {
+    /// The state of federation now.
+    pub(crate) fn status(&self, now: Instant) -> Status {
+        let (mut exports, mut imports, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(plan) = &self.plan {
+            for (name, conditions) in &plan.federated.export_conditions {
+                exports.push(ServiceStatus {
+                    name: name.to_string(),
+                    clusters: Vec::new(),
+                    winner: None,
+                    conditions: conditions.iter().map(row).collect(),
+                });
+            }
+            for (name, status) in &plan.federated.import_status {
+                imports.push(ServiceStatus {
+                    name: name.to_string(),
+                    clusters: status.clusters.clone(),
+                    winner: Some(status.winner.clone()),
+                    conditions: status.conditions.iter().map(row).collect(),
+                });
+            }
+            let bad = plan.conditions.iter().filter(|condition| condition.is_problem());
+            problems.extend(bad.map(ToString::to_string));
+        }
+        for (link, reason) in &self.configured.refused_links {
+            problems.push(format!("ClusterLink {link} is not used: {reason}"));
+        }
+        Status {
+            cluster: self.own.cluster.clone(),
+            trust_domain: self.own.trust_domain.clone(),
+            generation: self.generation.0,
+            peers: self.peers.iter().map(|(id, peer)| self.peer_status(now, id, peer)).collect(),
+            exports,
+            imports,
+            problems,
+        }
+    }
+
+    fn peer_status(&self, now: Instant, cluster: &ClusterId, peer: &Peer) -> PeerStatus {
+        let importer = &peer.importer;
+        let (services_imported, endpoints_imported) = importer.counts();
+        let link = self.links.state(cluster);
+        let offered =
+            peer.exporter.entries().filter(|entry| matches!(entry.as_ref(), Entry::Service(_)));
+        PeerStatus {
+            cluster: cluster.clone(),
+            trust_domain: importer.rules().trust_domain.clone(),
+            lease: match importer.lease() {
+                Lease::Expired { .. } => LeaseStatus::Expired,
+                Lease::Never => LeaseStatus::Never,
+                Lease::Valid { .. } => LeaseStatus::Valid,
+            },
+            heard_seconds_ago: importer
+                .heard_at()
+                .map(|at| now.saturating_duration_since(at).as_secs()),
+            transport: link.transport,
+            rtt_micros: link.rtt_micros,
+            reading: peer.reading.is_some(),
+            writing: peer.writing.is_some(),
+            services_imported,
+            endpoints_imported,
+            services_exported: offered.count(),
+            holding: importer.is_holding(),
+            refused: importer.refused().iter().map(|(r, count)| (r.label(), *count)).collect(),
+            last_error: peer.last_error.clone(),
+        }
+    }
+}
+
+fn row(condition: &Condition) -> ConditionStatusRow {
+    ConditionStatusRow {
+        kind: condition.kind,
+        status: match condition.status {
+            ConditionStatus::False => "False",
+            ConditionStatus::True => "True",
+            ConditionStatus::Unknown => "Unknown",
+        },
+        reason: condition.reason.clone(),
+        message: condition.message.clone(),
+    }
+}

@@ -1,0 +1,188 @@
+//! Gives this cluster's state to peers: mutual TLS, one identity for each connection.
+//!
+//! Who a peer is comes from its certificate alone. Whether that identity is the controller
+//! of a linked cluster is asked of the owner for each stream, so a removed link is refused
+//! at once even on an open connection.
+
+use std::future::ready;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use isthmus_certs::peer_id;
+use isthmus_model::SpiffeId;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::Service;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::event::{Event, FRAMES_QUEUED, SessionId};
+use super::tasks::ConnectionTasks;
+use super::wire::pb::federation_server::{Federation, FederationServer};
+use super::wire::{self, MESSAGE_BYTES_MAX, encode_frame, pb};
+
+/// Serves until it is aborted. An error of accept is never the end.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    events: mpsc::Sender<Event>,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            // Both arms are cancel-safe; which goes first does not matter.
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    tracing::debug!("too many federation connections; one was closed");
+                    continue;
+                };
+                let (acceptor, events) = (acceptor.clone(), events.clone());
+                connections.spawn(async move {
+                    if let Err(error) = connection(stream, acceptor, events).await {
+                        tracing::debug!(%error, "a federation connection ended");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept federation connections for now");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error("HTTP/2 failed: {0}")]
+    Http(#[source] hyper::Error),
+    #[error("the peer's certificate names no identity")]
+    NoIdentity,
+    #[error("no TLS handshake within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("the TLS handshake failed: {0}")]
+    Tls(#[source] std::io::Error),
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    events: mpsc::Sender<Event>,
+) -> Result<(), ConnectionError> {
+    // Small messages must not wait for each other; a refusal only costs latency.
+    let _ = stream.set_nodelay(true);
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream))
+        .await
+        .map_err(|_| ConnectionError::Timeout)?
+        .map_err(ConnectionError::Tls)?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let peer = peer_id(chain).map_err(|_| ConnectionError::NoIdentity)?;
+    let grpc = FederationServer::new(Sessions { peer, events })
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    // A clone of the service is cheap, and each request needs its own.
+    let service = service_fn(move |request| grpc.clone().call(request));
+    http2::Builder::new(ConnectionTasks::default())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .keep_alive_timeout(KEEP_ALIVE)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+        .map_err(ConnectionError::Http)
+}
+
+/// The service of one connection.
+#[derive(Debug, Clone)]
+struct Sessions {
+    peer: SpiffeId,
+    events: mpsc::Sender<Event>,
+}
+
+#[tonic::async_trait]
+impl Federation for Sessions {
+    type ReplicateStream = Pin<Box<dyn Stream<Item = Result<pb::Frame, Status>> + Send>>;
+
+    async fn replicate(
+        &self,
+        request: Request<Streaming<pb::Request>>,
+    ) -> Result<Response<Self::ReplicateStream>, Status> {
+        let ended = || Status::unavailable("the controller is ending");
+        let (frames, outgoing) = mpsc::channel(FRAMES_QUEUED);
+        let (reply, answer) = oneshot::channel();
+        let opened = Event::ExportOpened { peer: self.peer.clone(), frames, reply };
+        self.events.send(opened).await.map_err(|_| ended())?;
+        let session = answer.await.map_err(|_| ended())?.ok_or_else(|| {
+            Status::permission_denied("this identity is not the controller of a linked cluster")
+        })?;
+        let requests = forward(request.into_inner(), session, self.events.clone());
+        let events = self.events.clone();
+        let frames = ReceiverStream::new(outgoing).map(move |frame| {
+            // The owner looks again by itself soon; the hint only makes it sooner.
+            let _ = events.try_send(Event::ExportDrained);
+            Ok(encode_frame(frame))
+        });
+        // Requests are read as a part of the response stream, so both end together.
+        let requests = futures_util::stream::once(requests).filter_map(|()| ready(None));
+        Ok(Response::new(Box::pin(end_with(frames, requests))))
+    }
+}
+
+/// Hands a peer's requests to the owner until there are no more.
+async fn forward(
+    mut requests: Streaming<pb::Request>,
+    session: SessionId,
+    events: mpsc::Sender<Event>,
+) {
+    while let Ok(Some(message)) = requests.message().await {
+        let Some(request) = wire::request(message) else { continue };
+        if events.send(Event::ExportRequest { session, request }).await.is_err() {
+            return;
+        }
+    }
+    // The owner may be gone, which ends everything just the same.
+    let _ = events.send(Event::ExportClosed { session }).await;
+}
+
+/// Items of `frames` while `requests` runs beside it; ends with `frames`, which the owner
+/// closes.
+fn end_with<T: Send>(
+    frames: impl Stream<Item = T> + Send,
+    requests: impl Stream<Item = T> + Send,
+) -> impl Stream<Item = T> + Send {
+    let end = frames.map(Some).chain(futures_util::stream::once(ready(None)));
+    futures_util::stream::select(end, requests.map(Some))
+        .take_while(|item| ready(item.is_some()))
+        .filter_map(ready)
+}
+
+/// Connections at a time; linked clusters make one or two each.
+const CONNECTIONS_MAX: usize = 1024;
+/// Streams of one connection; a peer needs one, and a second while it reconnects.
+const STREAMS_MAX: u32 = 2;
+/// Requests are small.
+const REQUEST_BYTES_MAX: usize = 4 * 1024;
+/// Bytes in the headers of a request.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// How long a peer may take for TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause after an error of accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a silent connection is probed, and how long the answer may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
