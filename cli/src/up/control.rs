@@ -1,0 +1,394 @@
+//! The controller side: authority, configuration source, controller, discovery.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use isthmus_certs::{
+    Authority, AuthorityHandle, Bundle, BundleCell, BundleStore, CaServer, CaSettings, MeshTls,
+    WorkloadRegistry, peer_id,
+};
+use isthmus_config::{ConfigError, Context, Directory, Index, ObjectRef};
+use isthmus_discovery::{DiscoveryServer, Epoch, Publisher, PublisherHandle, ServerOptions};
+use isthmus_federation::{
+    Configuration, Controller, ControllerOptions, ControllerParts, HboneDialer, Status,
+};
+use isthmus_runtime::atomic_file::{self, Access};
+use isthmus_runtime::{SnapshotCell, Stop, clock};
+use isthmus_telemetry::MetricsRegistry;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::settings::Settings;
+use crate::up::board::Board;
+use crate::up::identity::Identities;
+
+/// The authority and its socket.
+pub(crate) struct Authorities {
+    handle: AuthorityHandle,
+    server: CaServer,
+}
+
+impl Authorities {
+    /// Opens the authority's state and serves its socket.
+    pub(crate) fn start(
+        settings: &Settings,
+        tasks: &mut JoinSet<()>,
+        stop: Stop,
+    ) -> anyhow::Result<Self> {
+        let authority = Authority::open(settings.authority_options(), clock::wall())?;
+        let handle = AuthorityHandle::new(authority);
+        tasks.spawn(handle.clone().run(stop));
+        let registry = SnapshotCell::new(registry(settings)?);
+        let server =
+            CaServer::start(&CaSettings::new(settings.ca_socket()), handle.clone(), registry)?;
+        Ok(Self { handle, server })
+    }
+
+    /// The authority.
+    pub(crate) fn handle(&self) -> AuthorityHandle {
+        self.handle.clone()
+    }
+
+    /// Ends the socket.
+    pub(crate) async fn stop(self, deadline: Duration) {
+        self.server.stop(deadline).await;
+    }
+}
+
+/// Which user may ask for which identity.
+fn registry(settings: &Settings) -> anyhow::Result<WorkloadRegistry> {
+    use std::os::unix::fs::MetadataExt;
+    let own = std::fs::metadata(&settings.state)
+        .with_context(|| format!("cannot read {}", settings.state.display()))?
+        .uid();
+    let system = isthmus_model::Label::new(isthmus_model::name::SYSTEM_NAMESPACE)?;
+    let mut registry = WorkloadRegistry::new();
+    for account in SYSTEM_ACCOUNTS {
+        registry = registry.with(own, system.clone(), isthmus_model::Label::new(account)?);
+    }
+    for sidecar in &settings.sidecars {
+        let uid = sidecar.uid.unwrap_or(own);
+        let account = sidecar.service_account.clone();
+        registry = registry.with(uid, sidecar.namespace.clone(), account);
+    }
+    Ok(registry)
+}
+
+/// The controller with what it reads and what it feeds.
+pub(crate) struct Control {
+    controller: Controller,
+    publisher: Publisher,
+    server: DiscoveryServer,
+    bundles: BundleCell,
+}
+
+impl Control {
+    /// Starts reading the manifests, the controller, and discovery.
+    pub(crate) async fn start(
+        settings: &Arc<Settings>,
+        identities: &Identities,
+        (board, registry, stop): (&Arc<Board>, &MetricsRegistry, Stop),
+        tasks: &mut JoinSet<()>,
+    ) -> anyhow::Result<Self> {
+        let store =
+            BundleStore::open(settings.state.join("bundles.json"), settings.trust_domain.clone())?;
+        let bundles = store.cell();
+        let identity =
+            identities.system("isthmus-controller", bundles.clone(), tasks).await?;
+        board.identity(identity.id.clone(), identity.health.clone());
+        let own_bundle = own_bundle(identity.own_bundle, identities, tasks, stop.clone()).await?;
+        let mut store = store;
+        let first = own_bundle.borrow().as_ref().clone();
+        store.set_own(clock::wall(), first)?;
+        let publisher = Publisher::start(Epoch::random());
+        let server = discovery(settings, &identity.tls, publisher.handle()).await?;
+        let (configuration, errors) = configure(settings, tasks, stop.clone())?;
+        let controller =
+            controller(settings, &identity.tls, store, (configuration, own_bundle), &publisher)
+                .await?;
+        let (sender, subscribers) = watch::channel(Vec::new());
+        tasks.spawn(follow_subscribers(publisher.handle(), sender, stop));
+        board.subscribers(subscribers);
+        let status = controller.status();
+        board.control(Arc::new(move || status_json(&status.borrow(), &errors)));
+        export(registry, controller.status());
+        Ok(Self { controller, publisher, server, bundles })
+    }
+
+    /// Where the data plane of this process subscribes.
+    pub(crate) fn publisher(&self) -> PublisherHandle {
+        self.publisher.handle()
+    }
+
+    /// The bundles of all trust domains.
+    pub(crate) fn bundles(&self) -> BundleCell {
+        self.bundles.clone()
+    }
+
+    /// Saves state and ends.
+    pub(crate) async fn stop(self, deadline: Duration) {
+        // Proxies keep what they have.
+        drop(self.server);
+        let _ = tokio::time::timeout(deadline, self.controller.shutdown()).await;
+        drop(self.publisher);
+    }
+}
+
+/// The bundle of the own authority: at once from an authority in this process, else as
+/// renewals bring it.
+async fn own_bundle(
+    mut renewed: watch::Receiver<Option<Arc<Bundle>>>,
+    identities: &Identities,
+    tasks: &mut JoinSet<()>,
+    mut stop: Stop,
+) -> anyhow::Result<watch::Receiver<Arc<Bundle>>> {
+    if let super::identity::Issuance::Local(authority) = &identities.issuance {
+        return Ok(authority.bundle());
+    }
+    let first = renewed.wait_for(Option::is_some).await?.clone();
+    let first = first.context("the authority gave no bundle")?;
+    let (sender, receiver) = watch::channel(first);
+    tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                () = stop.draining() => return,
+                outcome = renewed.changed() => if outcome.is_err() { return },
+            }
+            if let Some(bundle) = renewed.borrow_and_update().clone() {
+                sender.send_replace(bundle);
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+async fn discovery(
+    settings: &Settings,
+    tls: &MeshTls,
+    publisher: PublisherHandle,
+) -> anyhow::Result<DiscoveryServer> {
+    let listener = bind(settings.controller.discovery, "controller.discovery").await?;
+    let options = ServerOptions::new(
+        tls.server_config(&[b"h2"])?,
+        Arc::new(|chain| peer_id(chain).ok()),
+        settings.trust_domain.clone(),
+        publisher,
+    );
+    Ok(DiscoveryServer::start(listener, options)?)
+}
+
+async fn bind(address: std::net::SocketAddr, field: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{field}: cannot listen on {address}"))
+}
+
+async fn controller(
+    settings: &Settings,
+    tls: &MeshTls,
+    bundles: BundleStore,
+    (configuration, own_bundle): (
+        watch::Receiver<Option<Arc<Configuration>>>,
+        watch::Receiver<Arc<Bundle>>,
+    ),
+    publisher: &Publisher,
+) -> anyhow::Result<Controller> {
+    let gateway = isthmus_gateway::eastwest::gateway_id(&settings.trust_domain)
+        .context("the trust domain gives no gateway identity")?;
+    let dialer = HboneDialer::new(settings.eastwest.mesh, gateway, tls)?;
+    let options = ControllerOptions {
+        cluster: settings.cluster.clone(),
+        trust_domain: settings.trust_domain.clone(),
+        locality: settings.locality(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        state_dir: settings.state.clone(),
+        vip_range: settings.vip_range()?,
+    };
+    let parts = ControllerParts {
+        configuration,
+        own_bundle,
+        bundles,
+        tls: tls.clone(),
+        dialer: Arc::new(dialer),
+        listener: bind(settings.controller.federation, "controller.federation").await?,
+        publisher: publisher.handle(),
+    };
+    Ok(Controller::start(options, parts)?)
+}
+
+/// What was wrong with the manifests when they were last read.
+type Errors = Arc<Mutex<Vec<ConfigError>>>;
+
+/// Reads the manifests now and whenever they change.
+fn configure(
+    settings: &Arc<Settings>,
+    tasks: &mut JoinSet<()>,
+    stop: Stop,
+) -> anyhow::Result<(watch::Receiver<Option<Arc<Configuration>>>, Errors)> {
+    let directory = Directory::watch(&settings.manifests)?;
+    let created = Created::load(settings.state.join("created.json"));
+    let (sender, receiver) = watch::channel(None);
+    let errors = Errors::default();
+    let reader = Reader {
+        context: settings.context(),
+        index: Index::with_created(created.times.clone()),
+        created,
+        errors: Arc::clone(&errors),
+        sender,
+    };
+    tasks.spawn(reader.run(directory, stop));
+    Ok((receiver, errors))
+}
+
+/// Owns the index of the user's objects.
+struct Reader {
+    context: Context,
+    index: Index,
+    created: Created,
+    errors: Errors,
+    sender: watch::Sender<Option<Arc<Configuration>>>,
+}
+
+impl Reader {
+    async fn run(mut self, mut directory: Directory, mut stop: Stop) {
+        loop {
+            let documents = tokio::select! {
+                () = stop.draining() => return,
+                documents = directory.next() => documents,
+            };
+            let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let outcome = self.index.apply(&documents, i64::try_from(now).unwrap_or(i64::MAX));
+            self.note(&outcome.errors);
+            self.created.save(self.index.created());
+            let first = self.sender.borrow().is_none();
+            if outcome.changed || first {
+                let objects = self.index.objects().as_ref().clone();
+                tracing::info!(objects = objects.len(), "manifests read");
+                let context = self.context.clone();
+                self.sender.send_replace(Some(Arc::new(Configuration { objects, context })));
+            }
+        }
+    }
+
+    /// Logs errors that were not there before.
+    fn note(&self, errors: &[ConfigError]) {
+        let mut known = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        for error in errors.iter().filter(|error| !known.contains(error)) {
+            tracing::warn!("{error}");
+        }
+        *known = errors.to_vec();
+    }
+}
+
+/// When objects without a creation time were first seen, kept over restarts so that the
+/// oldest stays the oldest.
+struct Created {
+    path: PathBuf,
+    times: BTreeMap<ObjectRef, i64>,
+}
+
+impl Created {
+    fn load(path: PathBuf) -> Self {
+        let times = match std::fs::read(&path) {
+            Err(_) => BTreeMap::new(),
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+                tracing::warn!(path = %path.display(), %error, "creation times cannot be read");
+                BTreeMap::new()
+            }),
+        };
+        Self { path, times }
+    }
+
+    fn save(&mut self, times: &BTreeMap<ObjectRef, i64>) {
+        if *times == self.times {
+            return;
+        }
+        self.times.clone_from(times);
+        if let Err(error) = write(&self.path, times) {
+            tracing::warn!(path = %self.path.display(), %error, "creation times are not saved");
+        }
+    }
+}
+
+fn write(path: &Path, times: &BTreeMap<ObjectRef, i64>) -> anyhow::Result<()> {
+    atomic_file::write(path, &serde_json::to_vec(times)?, Access::Owner)?;
+    Ok(())
+}
+
+async fn follow_subscribers(
+    publisher: PublisherHandle,
+    sender: watch::Sender<Vec<isthmus_discovery::SubscriberStatus>>,
+    mut stop: Stop,
+) {
+    let mut interval = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            () = stop.draining() => return,
+            _ = interval.tick() => {}
+        }
+        sender.send_replace(publisher.subscribers().await);
+    }
+}
+
+/// What the controller says of itself, in the form of the admin endpoint.
+fn status_json(status: &Status, errors: &Errors) -> Value {
+    let errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
+    let error = |error: &ConfigError| {
+        json!({
+            "file": error.origin.file,
+            "document": error.origin.document,
+            "object": error.object.as_ref().map(ToString::to_string),
+            "field": error.field,
+            "reason": error.reason.to_string(),
+        })
+    };
+    let peers: Vec<Value> = status
+        .peers
+        .iter()
+        .map(|peer| {
+            let mut row = json!(peer);
+            row["importedServices"] = json!(peer.services_imported);
+            row["exportedServices"] = json!(peer.services_exported);
+            row
+        })
+        .collect();
+    json!({
+        "peers": peers,
+        "configErrors": errors.iter().map(error).collect::<Vec<_>>(),
+        "conditions": status.problems,
+        "federation": status,
+    })
+}
+
+fn export(registry: &MetricsRegistry, status: watch::Receiver<Arc<Status>>) {
+    use isthmus_telemetry::{MetricFamily, MetricKind, PointValue};
+    registry.collector(move |out: &mut Vec<MetricFamily>| {
+        let status = status.borrow().clone();
+        let gauge = |name, help| MetricFamily::new(name, help, MetricKind::Gauge);
+        // Counts and generations are far below 2^52, so the conversions are exact.
+        let generation = status.generation as f64;
+        out.push(
+            gauge("isthmus_controller_generation", "Generation published last.")
+                .with(&[], PointValue::Gauge(generation)),
+        );
+        let mut imported =
+            gauge("isthmus_federation_imported_services", "Services imported, by peer.");
+        let mut valid = gauge("isthmus_federation_lease_valid", "Whether a peer's lease is valid.");
+        for peer in &status.peers {
+            let labels = [("peer", peer.cluster.as_str())];
+            imported = imported.with(&labels, PointValue::Gauge(peer.services_imported as f64));
+            let is_valid = peer.lease == isthmus_federation::LeaseStatus::Valid;
+            valid = valid.with(&labels, PointValue::Gauge(f64::from(u8::from(is_valid))));
+        }
+        out.extend([imported, valid]);
+    });
+}
+
+/// Service accounts of our own roles.
+const SYSTEM_ACCOUNTS: [&str; 4] =
+    ["isthmus-controller", "isthmus-dns", "isthmus-eastwest", "isthmus-ingress"];

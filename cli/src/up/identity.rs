@@ -1,0 +1,145 @@
+//! The identity of each role in this process, and whom it trusts.
+//!
+//! Keys are made here and never leave. With the authority in the same process the request
+//! goes straight to it; otherwise it goes through the authority's socket, which knows the
+//! asking user.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use isthmus_certs::{
+    AuthorityHandle, AuthorityIssuer, Bundle, BundleCell, BundleSet, Issuer, MeshTls, RenewError,
+    RenewSettings, RenewalHealth, Renewer, SvidCell, UnixIssuer,
+};
+use isthmus_model::name::SYSTEM_NAMESPACE;
+use isthmus_model::{Label, Snapshot, SpiffeId, TrustDomain};
+use isthmus_runtime::{SnapshotCell, Stop, error_chain};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Where certificates come from.
+#[derive(Debug, Clone)]
+pub(crate) enum Issuance {
+    /// The authority of this process.
+    Local(AuthorityHandle),
+    /// The authority's Unix socket.
+    Socket(PathBuf),
+}
+
+/// One identity of this process.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) id: SpiffeId,
+    pub(crate) tls: MeshTls,
+    pub(crate) health: watch::Receiver<RenewalHealth>,
+    /// The bundle of the own trust domain, as the authority last said it.
+    pub(crate) own_bundle: watch::Receiver<Option<Arc<Bundle>>>,
+}
+
+/// Makes identities and keeps them fresh.
+pub(crate) struct Identities {
+    pub(crate) issuance: Issuance,
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) stop: Stop,
+}
+
+impl Identities {
+    /// Issues an identity of one of our own roles.
+    pub(crate) async fn system(
+        &self,
+        account: &str,
+        bundles: BundleCell,
+        tasks: &mut JoinSet<()>,
+    ) -> anyhow::Result<Identity> {
+        let namespace = Label::new(SYSTEM_NAMESPACE)?;
+        self.issue(&namespace, &Label::new(account)?, bundles, tasks).await
+    }
+
+    /// Issues an identity and renews it until the process drains.
+    ///
+    /// An authority that cannot be reached yet is waited for: processes of a cluster may
+    /// start in any order.
+    pub(crate) async fn issue(
+        &self,
+        namespace: &Label,
+        account: &Label,
+        bundles: BundleCell,
+        tasks: &mut JoinSet<()>,
+    ) -> anyhow::Result<Identity> {
+        let id = SpiffeId::workload(&self.trust_domain, namespace, account);
+        let issuer: Arc<dyn Issuer> = match &self.issuance {
+            Issuance::Local(authority) => {
+                Arc::new(AuthorityIssuer::new(authority.clone(), id.clone()))
+            }
+            Issuance::Socket(path) => {
+                Arc::new(UnixIssuer::new(path.clone(), namespace.clone(), account.clone()))
+            }
+        };
+        let svid = SvidCell::new();
+        let settings = RenewSettings::new(super::seed());
+        let mut renewer = Renewer::new(issuer, id.clone(), svid.clone(), settings);
+        self.first(&mut renewer).await.with_context(|| format!("no identity for {id}"))?;
+        let (health, own_bundle) = (renewer.health(), renewer.bundle());
+        tasks.spawn(renewer.run(self.stop.clone()));
+        Ok(Identity { id, tls: MeshTls::new(svid, bundles), health, own_bundle })
+    }
+
+    async fn first(&self, renewer: &mut Renewer) -> Result<(), RenewError> {
+        let mut pause = PAUSE_MIN;
+        let mut stop = self.stop.clone();
+        loop {
+            let error = match renewer.renew_once().await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if matches!(self.issuance, Issuance::Local(_)) {
+                return Err(error);
+            }
+            tracing::warn!(error = %error_chain(&error), "waiting for the authority");
+            tokio::select! {
+                () = stop.draining() => return Err(error),
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+            }
+        }
+    }
+}
+
+/// Keeps a cell of bundles equal to the own bundle and those of the snapshot, for
+/// processes without the controller.
+pub(crate) async fn follow_bundles(
+    cell: BundleCell,
+    mut own: watch::Receiver<Option<Arc<Bundle>>>,
+    snapshots: SnapshotCell<Snapshot>,
+    mut stop: Stop,
+) {
+    let mut changed = snapshots.watch();
+    loop {
+        let set = bundle_set(own.borrow_and_update().as_deref(), &snapshots.load());
+        cell.publish(Arc::new(set));
+        tokio::select! {
+            () = stop.draining() => return,
+            outcome = own.changed() => if outcome.is_err() { return },
+            outcome = changed.changed() => if outcome.is_err() { return },
+        }
+    }
+}
+
+/// The bundles that a process without the controller trusts; its own goes first.
+pub(crate) fn bundle_set(own: Option<&Bundle>, snapshot: &Snapshot) -> BundleSet {
+    let mut bundles: Vec<Bundle> = own.into_iter().cloned().collect();
+    for (domain, bundle) in snapshot.bundles() {
+        if own.is_some_and(|own| own.trust_domain() == domain) {
+            continue;
+        }
+        match Bundle::from_jwks(domain, bundle.jwks.as_bytes()) {
+            Ok(bundle) => bundles.push(bundle),
+            Err(error) => tracing::warn!(%domain, %error, "a trust bundle cannot be used"),
+        }
+    }
+    BundleSet::new(&bundles)
+}
+
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);

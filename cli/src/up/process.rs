@@ -1,0 +1,423 @@
+//! One process from start to end.
+//!
+//! Start: telemetry, authority, controller, identities, discovery, data plane; each is
+//! ready before the next needs it. End: readiness goes off, after a delay that lets load
+//! balancers notice the data plane drains, then the rest ends in the opposite order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use isthmus_certs::{AuthorityHandle, BundleCell, BundleSet, peer_id};
+use isthmus_discovery::{
+    ClientOptions, DiscoveryClient, GrpcTransport, NodeRole, Transport, WorkloadName,
+};
+use isthmus_dns::DnsServer;
+use isthmus_gateway::{EastWest, Ingress, Remote};
+use isthmus_model::{Label, Locality, NodeInfo, SpiffeId};
+use isthmus_runtime::{Drain, Signal, Signals, SnapshotCell, Stop};
+use isthmus_sidecar::Sidecar;
+use isthmus_telemetry::{
+    AdminError, AdminRoutes, ControlServer, OtlpOptions, Readiness, Telemetry, TelemetryOptions,
+    serve_admin, serve_health, serve_metrics,
+};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::settings::{Settings, SidecarSettings};
+use crate::up::board::Board;
+use crate::up::control::{Authorities, Control};
+use crate::up::explain::{Viewpoint, ViewpointKind};
+use crate::up::identity::{Identities, Identity, Issuance, follow_bundles};
+use crate::up::{Selection, data_plane, explain, names};
+
+/// Runs the selected roles until SIGTERM or SIGINT.
+pub(crate) async fn run(settings: Settings, selection: Selection) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    create_state(&settings.state)?;
+    let settings = Arc::new(settings);
+    let mut process = Process::new(Arc::clone(&settings), &selection)?;
+    let started = process.start(&selection).await;
+    if let Err(error) = started {
+        process.end(Duration::ZERO, Duration::ZERO).await;
+        return Err(error);
+    }
+    tracing::info!(cluster = %settings.cluster, process = %selection.name(), "ready");
+    loop {
+        match signals.next().await {
+            Signal::Terminate => break,
+            Signal::Reload => tracing::info!("manifests are watched; there is nothing to reload"),
+        }
+    }
+    tracing::info!("ending");
+    process.end(settings.drain.delay, settings.drain.deadline).await;
+    Ok(())
+}
+
+/// Creates the state folder, for the owner alone.
+fn create_state(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot create the state folder {}", path.display()))
+}
+
+/// Everything that runs.
+struct Process {
+    settings: Arc<Settings>,
+    board: Arc<Board>,
+    readiness: Readiness,
+    telemetry: Option<Telemetry>,
+    servers: Vec<ControlServer>,
+    /// Ends the background tasks: renewals, followers.
+    background: Drain,
+    tasks: JoinSet<()>,
+    authorities: Option<Authorities>,
+    control: Option<Control>,
+    clients: Vec<Arc<DiscoveryClient>>,
+    ingress: Option<Ingress>,
+    eastwest: Option<EastWest>,
+    sidecars: Vec<Sidecar>,
+    dns: Option<DnsServer>,
+}
+
+impl Process {
+    fn new(settings: Arc<Settings>, selection: &Selection) -> anyhow::Result<Self> {
+        let mut options =
+            TelemetryOptions::new(data_plane::resource(&settings, &selection.name()));
+        options.access_log = settings.telemetry.access_log_options();
+        options.sampling_ratio = settings.telemetry.sampling;
+        options.otlp = settings.telemetry.otlp.as_deref().map(OtlpOptions::new);
+        Ok(Self {
+            telemetry: Some(Telemetry::start(options)?),
+            settings,
+            board: Arc::default(),
+            readiness: Readiness::default(),
+            servers: Vec::new(),
+            background: Drain::new(),
+            tasks: JoinSet::new(),
+            authorities: None,
+            control: None,
+            clients: Vec::new(),
+            ingress: None,
+            eastwest: None,
+            sidecars: Vec::new(),
+            dns: None,
+        })
+    }
+
+    fn telemetry(&self) -> &Telemetry {
+        self.telemetry.as_ref().expect("telemetry is taken only when the process ends")
+    }
+
+    fn stop(&self) -> Stop {
+        self.background.stop()
+    }
+
+    async fn start(&mut self, selection: &Selection) -> anyhow::Result<()> {
+        self.readiness.set_waiting("start", "the process is starting");
+        self.serve_control()?;
+        let all = *selection == Selection::All;
+        let settings = Arc::clone(&self.settings);
+        if (all && settings.ca.enabled) || *selection == Selection::Ca {
+            let stop = self.stop();
+            self.authorities = Some(Authorities::start(&settings, &mut self.tasks, stop)?);
+            if let Some(authorities) = &self.authorities {
+                self.board.set_authority(authorities.handle());
+            }
+            self.board.role("ca");
+        }
+        if *selection == Selection::Ca {
+            self.readiness.set_ready("start");
+            return Ok(());
+        }
+        let identities = Identities {
+            issuance: match &self.authorities {
+                Some(authorities) => Issuance::Local(authorities.handle()),
+                None => Issuance::Socket(settings.ca_socket()),
+            },
+            trust_domain: settings.trust_domain.clone(),
+            stop: self.stop(),
+        };
+        if (all && settings.controller.enabled) || *selection == Selection::Controller {
+            let telemetry = self.telemetry.as_ref().expect("telemetry runs until the end");
+            let context = (&self.board, telemetry.registry(), self.background.stop());
+            let control =
+                Control::start(&settings, &identities, context, &mut self.tasks).await?;
+            self.control = Some(control);
+            self.board.role("controller");
+        }
+        if all || *selection == Selection::Gateway {
+            self.start_gateway(&identities).await?;
+        }
+        for sidecar in &settings.sidecars {
+            let chosen = *selection == Selection::Sidecar(sidecar.name.to_string());
+            if all || chosen {
+                self.start_sidecar(&identities, sidecar).await?;
+            }
+        }
+        if (all && settings.dns.enabled) || *selection == Selection::Dns {
+            self.start_dns(&identities).await?;
+        }
+        self.readiness.set_ready("start");
+        Ok(())
+    }
+
+    /// Metrics, readiness and admin.
+    fn serve_control(&mut self) -> anyhow::Result<()> {
+        let ports = &self.settings.telemetry;
+        let metrics = serve_metrics(ports.metrics, self.telemetry().registry())?;
+        let health = serve_health(ports.ready, &self.readiness)?;
+        let routes = AdminRoutes::new();
+        let (board, settings) = (Arc::clone(&self.board), Arc::clone(&self.settings));
+        routes.get("/status", move |_| Ok(board.status(&settings)));
+        let board = Arc::clone(&self.board);
+        routes.get("/explain", move |query| explain::answer(&board.viewpoints(), query));
+        let board = Arc::clone(&self.board);
+        routes.post("/ca/rotate", move |_| rotate(&board));
+        let board = Arc::clone(&self.board);
+        routes.get("/ca/bundle", move |_| bundle(&board));
+        let admin = serve_admin(ports.admin, &routes)?;
+        self.servers.extend([metrics, health, admin]);
+        Ok(())
+    }
+
+    /// An identity with the cell of bundles that goes with it.
+    async fn identity(
+        &mut self,
+        identities: &Identities,
+        namespace: &Label,
+        account: &Label,
+    ) -> anyhow::Result<(Identity, BundleCell)> {
+        let cell = match &self.control {
+            Some(control) => control.bundles(),
+            None => SnapshotCell::new(BundleSet::new([])),
+        };
+        let identity =
+            identities.issue(namespace, account, cell.clone(), &mut self.tasks).await?;
+        self.board.identity(identity.id.clone(), identity.health.clone());
+        Ok((identity, cell))
+    }
+
+    async fn system_identity(
+        &mut self,
+        identities: &Identities,
+        account: &str,
+    ) -> anyhow::Result<(Identity, BundleCell)> {
+        let namespace = Label::new(isthmus_model::name::SYSTEM_NAMESPACE)?;
+        self.identity(identities, &namespace, &Label::new(account)?).await
+    }
+
+    /// A subscriber of discovery: in this process if the controller is, else over mTLS.
+    fn client(
+        &mut self,
+        (identity, cell): &(Identity, BundleCell),
+        name: &str,
+        role: NodeRole,
+        subject: (Option<WorkloadName>, Locality),
+    ) -> anyhow::Result<Arc<DiscoveryClient>> {
+        let settings = &self.settings;
+        let transport = match &self.control {
+            Some(control) => Transport::InProcess(control.publisher()),
+            None => {
+                let own = identity.own_bundle.borrow();
+                if let Some(own) = own.as_deref() {
+                    cell.publish(Arc::new(BundleSet::new([own])));
+                }
+                Transport::Grpc(grpc(settings, identity)?)
+            }
+        };
+        let client = DiscoveryClient::start(ClientOptions {
+            node_name: format!("{name}.{}", settings.cluster),
+            role,
+            workload: subject.0,
+            node: NodeInfo {
+                cluster: settings.cluster.clone(),
+                trust_domain: settings.trust_domain.clone(),
+                locality: subject.1,
+            },
+            transport,
+            state_file: Some(settings.state.join(format!("snapshot-{name}.json"))),
+            limits: Default::default(),
+        });
+        let client = Arc::new(client);
+        if self.control.is_none() {
+            let own = identity.own_bundle.clone();
+            let follow = follow_bundles(cell.clone(), own, client.snapshots(), self.stop());
+            self.tasks.spawn(follow);
+        }
+        self.board.client(name, Arc::clone(&client));
+        self.clients.push(Arc::clone(&client));
+        Ok(client)
+    }
+
+    async fn start_gateway(&mut self, identities: &Identities) -> anyhow::Result<()> {
+        let settings = Arc::clone(&self.settings);
+        let locality = settings.locality();
+        let mut remote = Remote::None;
+        if settings.eastwest.enabled {
+            let own = self.system_identity(identities, "isthmus-eastwest").await?;
+            let subject = (None, locality.clone());
+            let client = self.client(&own, "eastwest", NodeRole::EastWest, subject)?;
+            let tls = own.0.tls.clone();
+            let eastwest =
+                data_plane::eastwest(&settings, self.telemetry(), tls, client.snapshots())?;
+            let links = eastwest.links();
+            data_plane::export_links(self.telemetry().registry(), links.clone());
+            self.board.links(links.clone());
+            self.board.services(client.snapshots());
+            self.board.role("eastwest");
+            self.tasks.spawn(data_plane::report_links(links.clone(), client, self.stop()));
+            remote = Remote::Links(links);
+            self.eastwest = Some(eastwest);
+        }
+        if settings.ingress.enabled {
+            let own = self.system_identity(identities, "isthmus-ingress").await?;
+            let client = self.client(&own, "ingress", NodeRole::Ingress, (None, locality))?;
+            let snapshots = client.snapshots();
+            let tls = Some(own.0.tls.clone());
+            let ingress = data_plane::ingress(
+                &settings,
+                self.telemetry(),
+                tls,
+                snapshots.clone(),
+                remote,
+            )?;
+            self.board.fronts(ingress.status());
+            self.board.services(snapshots.clone());
+            self.board.viewpoint(Viewpoint {
+                name: "ingress".into(),
+                kind: ViewpointKind::Ingress,
+                snapshots,
+            });
+            self.board.role("ingress");
+            self.ingress = Some(ingress);
+        }
+        Ok(())
+    }
+
+    async fn start_sidecar(
+        &mut self,
+        identities: &Identities,
+        sidecar: &SidecarSettings,
+    ) -> anyhow::Result<()> {
+        let settings = Arc::clone(&self.settings);
+        let account = &sidecar.service_account;
+        let own = self.identity(identities, &sidecar.namespace, account).await?;
+        let name = format!("{}-{}", sidecar.namespace, sidecar.name);
+        let workload = WorkloadName {
+            namespace: sidecar.namespace.clone(),
+            account: account.clone(),
+        };
+        let locality = sidecar.locality(&settings);
+        let subject = (Some(workload), locality);
+        let client = self.client(&own, &name, NodeRole::Sidecar, subject)?;
+        let discovery = (client.snapshots(), client.on_demand());
+        let tls = own.0.tls.clone();
+        let running =
+            data_plane::sidecar(&settings, sidecar, self.telemetry(), tls, discovery)?;
+        self.board.viewpoint(Viewpoint {
+            name: format!("{}/{}", sidecar.namespace, sidecar.name),
+            kind: ViewpointKind::Sidecar { namespace: sidecar.namespace.clone() },
+            snapshots: client.snapshots(),
+        });
+        self.board.role(&format!("sidecar {}/{}", sidecar.namespace, sidecar.name));
+        self.sidecars.push(running);
+        Ok(())
+    }
+
+    async fn start_dns(&mut self, identities: &Identities) -> anyhow::Result<()> {
+        let settings = Arc::clone(&self.settings);
+        let own = self.system_identity(identities, "isthmus-dns").await?;
+        let locality = settings.locality();
+        let client = self.client(&own, "dns", NodeRole::Dns, (None, locality))?;
+        let stop = self.stop();
+        let telemetry = self.telemetry.as_ref().expect("telemetry runs until the end");
+        let registry = telemetry.registry();
+        let server =
+            names::start(&settings, client.snapshots(), registry, &mut self.tasks, stop)?;
+        self.dns = Some(server);
+        self.board.role("dns");
+        Ok(())
+    }
+
+    /// Ends everything, the data plane first.
+    async fn end(mut self, delay: Duration, deadline: Duration) {
+        self.readiness.set_waiting("drain", "the process is ending");
+        tokio::time::sleep(delay).await;
+        let mut draining = JoinSet::new();
+        for sidecar in self.sidecars.drain(..) {
+            draining.spawn(async move {
+                sidecar.drain(deadline).await;
+            });
+        }
+        if let Some(ingress) = self.ingress.take() {
+            draining.spawn(async move {
+                ingress.drain(deadline).await;
+            });
+        }
+        while draining.join_next().await.is_some() {}
+        // After those that use the links.
+        if let Some(eastwest) = self.eastwest.take() {
+            eastwest.drain(deadline).await;
+        }
+        if let Some(dns) = self.dns.take() {
+            dns.stop(deadline.min(CONTROL_DEADLINE)).await;
+        }
+        self.background.run(Duration::ZERO).await;
+        if let Some(control) = self.control.take() {
+            control.stop(CONTROL_DEADLINE).await;
+        }
+        if let Some(authorities) = self.authorities.take() {
+            authorities.stop(CONTROL_DEADLINE).await;
+        }
+        self.tasks.shutdown().await;
+        for server in self.servers.drain(..) {
+            server.shutdown().await;
+        }
+        if let Some(telemetry) = self.telemetry.take() {
+            telemetry.shutdown(CONTROL_DEADLINE).await;
+        }
+    }
+}
+
+fn grpc(settings: &Settings, identity: &Identity) -> anyhow::Result<GrpcTransport> {
+    let text = format!(
+        "spiffe://{}/ns/isthmus-system/sa/isthmus-controller",
+        settings.trust_domain
+    );
+    let controller = SpiffeId::parse(&text)?;
+    let expected = isthmus_certs::Expected::Exactly(controller.clone());
+    Ok(GrpcTransport {
+        address: settings.controller.discovery.to_string(),
+        tls: identity.tls.client_config(&[b"h2"], expected)?,
+        server_name: isthmus_certs::mesh_server_name(),
+        controller,
+        identify: Arc::new(|chain| peer_id(chain).ok()),
+    })
+}
+
+fn authority(board: &Board) -> Result<AuthorityHandle, AdminError> {
+    let reason = || "the authority runs in another process".to_owned();
+    board.authority().ok_or_else(|| AdminError::Unavailable { reason: reason() })
+}
+
+/// The trust bundle of the authority of this process.
+fn bundle(board: &Board) -> Result<serde_json::Value, AdminError> {
+    let jwks = authority(board)?.read(|authority| authority.bundle().to_jwks());
+    Ok(json!({ "bundle": String::from_utf8_lossy(&jwks) }))
+}
+
+/// Rotates the authority of this process.
+fn rotate(board: &Board) -> Result<serde_json::Value, AdminError> {
+    authority(board)?
+        .rotate_now()
+        .map(|()| json!({ "rotation": "begun" }))
+        .map_err(|error| AdminError::Unavailable { reason: error.to_string() })
+}
+
+/// Time that each part of the controller side gets to end.
+const CONTROL_DEADLINE: Duration = Duration::from_secs(3);
