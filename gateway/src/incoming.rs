@@ -69,11 +69,12 @@ async fn serve_one(worker: Rc<Worker>, shared: Arc<Shared>, stream: IncomingStre
     }
 }
 
-async fn relay(log: RelayLog, stream: IncomingStream, mut upstream: TcpStream) {
+async fn relay(mut log: RelayLog, stream: IncomingStream, mut upstream: TcpStream) {
     if upstream.set_nodelay(true).is_err() {
         return;
     }
     if let Ok(mut accepted) = stream.accept().await {
+        log.opened();
         let outcome = splice(&mut accepted, &mut upstream, &SpliceLimits::default()).await;
         log.ended(&outcome);
     }

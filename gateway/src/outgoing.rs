@@ -141,7 +141,8 @@ fn is_imported(snapshot: &Snapshot, asked: &Asked) -> bool {
     })
 }
 
-async fn carry(log: RelayLog, mut tunnel: TunnelStream, mut stream: LinkStream) {
+async fn carry(mut log: RelayLog, mut tunnel: TunnelStream, mut stream: LinkStream) {
+    log.opened();
     let outcome = splice(&mut tunnel, &mut stream, &SpliceLimits::default()).await;
     log.ended(&outcome);
 }

@@ -1,7 +1,8 @@
 //! The record of one relayed connection.
 //!
-//! The gateway sees connections and ciphertext, not requests: one record, and one span in
-//! the trace of the request that opened the connection.
+//! The gateway sees connections and ciphertext, not requests: one record when the
+//! connection ends, and one span, in the trace of the request that opened the connection,
+//! as soon as it is open. The connection may live for hours; its trace must not wait.
 
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
@@ -40,6 +41,15 @@ impl RelayLog {
         }
     }
 
+    /// Exports the span of a connection that is open now.
+    pub(crate) fn opened(&mut self) {
+        if let Some(span) = self.span.take() {
+            let record =
+                AccessRecord { span: Some(span), ..self.record_of(ResponseFlag::None, "") };
+            self.worker.recorder().opened_span(&record);
+        }
+    }
+
     /// Records a connection that was carried.
     pub(crate) fn ended(self, outcome: &SpliceOutcome) {
         let flag = match outcome.end {
@@ -55,8 +65,16 @@ impl RelayLog {
     }
 
     fn record(self, flag: ResponseFlag, detail: &str, (received, sent): (u64, u64)) {
-        let identity = self.source_identity.as_ref();
         self.worker.record(&AccessRecord {
+            bytes_received: received,
+            bytes_sent: sent,
+            ..self.record_of(flag, detail)
+        });
+    }
+
+    fn record_of<'r>(&'r self, flag: ResponseFlag, detail: &'r str) -> AccessRecord<'r> {
+        let identity = self.source_identity.as_ref();
+        AccessRecord {
             duration: clock::now().saturating_duration_since(self.started),
             service: self.service.name.as_str(),
             namespace: self.service.namespace.as_str(),
@@ -66,11 +84,9 @@ impl RelayLog {
             destination_cluster: &self.destination_cluster,
             flag,
             detail,
-            bytes_received: received,
-            bytes_sent: sent,
             attempts: 1,
             span: self.span,
             ..AccessRecord::new(HopRole::EastWest, Protocol::Tcp, self.wall)
-        });
+        }
     }
 }

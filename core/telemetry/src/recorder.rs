@@ -99,6 +99,12 @@ impl Recorder {
         self.inner.borrow_mut().record(record);
     }
 
+    /// Exports the span of a connection that has been opened and goes on; its record comes
+    /// when it ends, and must then have no span.
+    pub fn opened_span(&self, record: &AccessRecord<'_>) {
+        self.inner.borrow_mut().span(record);
+    }
+
     /// Sends what is pending to the telemetry task.
     pub fn flush(&self) {
         self.inner.borrow_mut().flush();
@@ -133,10 +139,19 @@ impl Inner {
             AccessLogMode::Failures => record.is_failure(),
             AccessLogMode::Off => false,
         };
-        let span = self.seed.spans && record.span.is_some_and(|span| span.sampled);
-        if log || span {
+        if log || self.wants_span(record) {
             self.keep(record, log);
         }
+    }
+
+    fn span(&mut self, record: &AccessRecord<'_>) {
+        if self.wants_span(record) {
+            self.keep(record, false);
+        }
+    }
+
+    fn wants_span(&self, record: &AccessRecord<'_>) -> bool {
+        self.seed.spans && record.span.is_some_and(|span| span.sampled)
     }
 
     fn keep(&mut self, record: &AccessRecord<'_>, log: bool) {
