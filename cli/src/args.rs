@@ -1,182 +1,311 @@
 //! The command line.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use http::{HeaderName, HeaderValue, Method};
 
-use crate::commands::{ca, check, explain, status, version};
-use crate::settings::{Settings, sample};
-use crate::up::Selection;
-use crate::{demo, up};
+use crate::demo::DemoArgs;
+use crate::demo::app::AppArgs;
+use crate::demo::wan::WanArgs;
 
-/// Multi-cluster edge gateway and east-west mesh federation.
+/// Multi-cluster gateway and mesh federation
+///
+/// Joins clusters in different clouds into one network of services: gateways let the
+/// world in, links over QUIC or TCP carry traffic between clusters, sidecars give each
+/// workload an identity and mutual TLS, and DNS names it all.
 #[derive(Debug, Parser)]
-#[command(name = "isthmus", version, max_term_width = 100, after_help = EXAMPLES)]
-struct Arguments {
+#[command(name = "isthmus", version, after_long_help = EXAMPLES, after_help = EXIT_CODES)]
+#[command(propagate_version = false, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
     #[command(subcommand)]
-    command: Command,
+    pub(crate) command: Command,
 }
 
-const EXAMPLES: &str = "Examples:
-  isthmus demo                                  three linked clusters on this machine
-  isthmus up --print-settings > cluster.yaml    a commented settings file
-  isthmus up -f cluster.yaml --check            validate settings and manifests
-  isthmus up -f cluster.yaml                    run one cluster
-  isthmus status -f cluster.yaml -o wide        what it is doing
-  isthmus explain http://cart.shop.svc.clusterset.local/ --from shop/frontend -f cluster.yaml";
-
+/// What to do.
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Runs three linked clusters on loopback, with traffic and failures
-    Demo(demo::DemoArgs),
-    /// Runs all roles of one cluster in one process
+pub(crate) enum Command {
+    /// Run three linked clusters on this machine, with traffic and a guided failure
+    #[command(after_long_help = "Examples:
+  isthmus demo                  a live view; needs a terminal
+  isthmus demo --once           the same steps as text, for a pipeline; fails if one does")]
+    Demo(DemoArgs),
+    /// Run every role of one cluster in one process
+    #[command(after_long_help = UP_EXAMPLES)]
     Up(UpArgs),
-    /// Runs the gateway (ingress and east-west) as a process of its own
+    /// Run the ingress and east-west gateways of a cluster
     Gateway(FileArgs),
-    /// Runs the sidecar of one workload as a process of its own
+    /// Run the sidecar of one workload
+    #[command(after_long_help = "Examples:
+  isthmus sidecar --name frontend -f cluster.yaml
+  isthmus sidecar --name shop/frontend -f cluster.yaml")]
     Sidecar(SidecarArgs),
-    /// Runs the controller as a process of its own
+    /// Run the controller of a cluster
     Controller(FileArgs),
-    /// Runs the DNS server as a process of its own
+    /// Run the DNS server of a cluster
     Dns(FileArgs),
-    /// Runs the certificate authority, or looks at it
-    #[command(args_conflicts_with_subcommands = true)]
+    /// Run the certificate authority of a cluster, or ask it for something
+    #[command(after_long_help = CA_EXAMPLES)]
     Ca(CaArgs),
-    /// Shows what a running cluster is doing
-    #[command(after_help = "Examples:\n  isthmus status -f cluster.yaml\n  isthmus status -f cluster.yaml -o json | jq .peers")]
-    Status(status::StatusArgs),
-    /// Says where a request would go and why, by running the code that routes it
-    #[command(after_help = "Examples:\n  isthmus explain http://cart.shop.svc.clusterset.local/ --from shop/frontend\n  isthmus explain http://shop.example/api --method POST --header 'x-user: a'")]
-    Explain(explain::ExplainArgs),
-    /// Prints the version
-    Version(version::VersionArgs),
-    /// Prints a completion script
-    #[command(after_help = "Example:\n  isthmus completions bash > /etc/bash_completion.d/isthmus")]
+    /// Show the state of a running cluster: links, services, certificates, problems
+    #[command(after_long_help = "Examples:
+  isthmus status -f cluster.yaml
+  isthmus status -f cluster.yaml -o wide
+  isthmus status -f cluster.yaml -o json | jq '.peers[].state'")]
+    Status(QueryArgs),
+    /// Show why a request goes where it goes, by running the code that routes it
+    #[command(after_long_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
+    /// Show the version
+    Version(OutputArgs),
+    /// Print completions for a shell
+    #[command(after_long_help = "Examples:
+  isthmus completions bash > /etc/bash_completion.d/isthmus
+  isthmus completions zsh > \"${fpath[1]}/_isthmus\"
+  isthmus completions fish > ~/.config/fish/completions/isthmus.fish")]
     Completions {
         /// The shell
-        shell: Shell,
+        shell: clap_complete::Shell,
     },
+    /// Run a sample application of the demo
     #[command(hide = true)]
-    DemoApp(demo::app::AppArgs),
+    DemoApp(AppArgs),
+    /// Run the wide area network of the demo
     #[command(hide = true)]
-    DemoWan(demo::wan::WanArgs),
+    DemoWan(WanArgs),
 }
 
-/// The settings file of the cluster.
-#[derive(Debug, Clone, Args)]
+/// Names the settings file.
+#[derive(Debug, Args)]
 pub(crate) struct FileArgs {
-    /// Settings file of the cluster
-    #[arg(short = 'f', long = "file", value_name = "FILE", default_value = "cluster.yaml")]
+    /// The settings file of the cluster
+    #[arg(short, long, value_name = "FILE", default_value = SETTINGS_FILE)]
     pub(crate) file: PathBuf,
 }
 
+/// Arguments of `isthmus up`.
 #[derive(Debug, Args)]
-struct UpArgs {
+pub(crate) struct UpArgs {
     #[command(flatten)]
-    file: FileArgs,
-    /// Print a commented settings file and end
+    pub(crate) file: FileArgs,
+    /// Validate settings and manifests, print what is found, and start nothing
     #[arg(long)]
-    print_settings: bool,
-    /// Validate settings and manifests, start nothing; fails on an error
-    #[arg(long, conflicts_with = "print_settings")]
-    check: bool,
+    pub(crate) check: bool,
+    /// Print a commented sample of a settings file
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) print_settings: bool,
+    /// The form of what --check finds
+    #[arg(short, long, value_enum, requires = "check", default_value_t)]
+    pub(crate) output: Output,
 }
 
+/// Arguments of `isthmus sidecar`.
 #[derive(Debug, Args)]
-struct SidecarArgs {
+pub(crate) struct SidecarArgs {
     #[command(flatten)]
-    file: FileArgs,
-    /// Name of the workload in the settings
-    #[arg(long, value_name = "NAME")]
-    name: String,
+    pub(crate) file: FileArgs,
+    /// The workload, as <name> or <namespace>/<name> of the settings' sidecars
+    #[arg(long)]
+    pub(crate) name: String,
 }
 
+/// Arguments of `isthmus ca`.
 #[derive(Debug, Args)]
-struct CaArgs {
+pub(crate) struct CaArgs {
+    /// The settings file of the cluster
+    #[arg(short, long, value_name = "FILE", default_value = SETTINGS_FILE, global = true)]
+    pub(crate) file: PathBuf,
+    /// What to ask for; without it, the authority runs.
     #[command(subcommand)]
-    command: Option<CaCommand>,
+    pub(crate) command: Option<CaCommand>,
+}
+
+/// What to ask the authority for.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum CaCommand {
+    /// Create the authority's keys if there are none, and print its trust bundle
+    Init,
+    /// Begin the rotation of the root of a running cluster
+    Rotate,
+    /// Print the trust bundle (SPIFFE JWKS) that other clusters put into their ClusterLink
+    Bundle,
+}
+
+/// Arguments of commands that ask a running cluster.
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
     #[command(flatten)]
-    file: FileArgs,
+    pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
-#[derive(Debug, Subcommand)]
-enum CaCommand {
-    /// Prints the trust bundle (SPIFFE JWKS), for a ClusterLink of a peer; makes the
-    /// authority when there is none yet
-    Bundle(FileArgs),
-    /// Begins a rotation of the root of a running cluster
-    Rotate(FileArgs),
+/// Arguments of `isthmus explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The URL of the request; without a scheme, http
+    #[arg(value_parser = parse_url)]
+    pub(crate) url: String,
+    /// Who sends it: a workload, as <name> or <namespace>/<name>, or ingress for a client
+    /// outside
+    #[arg(long, value_name = "WORKLOAD", default_value = INGRESS)]
+    pub(crate) from: String,
+    /// The method of the request
+    #[arg(long, short = 'X', default_value = "GET", value_parser = parse_method)]
+    pub(crate) method: Method,
+    /// A header of the request; may be given several times
+    #[arg(long, short = 'H', value_name = "NAME: VALUE", value_parser = parse_header)]
+    pub(crate) header: Vec<String>,
+    #[command(flatten)]
+    pub(crate) query: QueryArgs,
 }
 
-/// Reads the command line and runs the command.
-pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
-    match arguments.command {
-        Command::Demo(args) => demo::run(&args),
-        Command::DemoApp(args) => demo::app::run(&args),
-        Command::DemoWan(args) => demo::wan::run(&args),
-        Command::Up(args) => run_up(&args),
-        Command::Gateway(args) => roles(&args, Selection::Gateway),
-        Command::Controller(args) => roles(&args, Selection::Controller),
-        Command::Dns(args) => roles(&args, Selection::Dns),
-        Command::Sidecar(args) => sidecar(&args),
-        Command::Ca(args) => match &args.command {
-            None => roles(&args.file, Selection::Ca),
-            Some(CaCommand::Bundle(file)) => ca::bundle(&load(file)?),
-            Some(CaCommand::Rotate(file)) => ca::rotate(&load(file)?),
-        },
-        Command::Status(args) => status::run(&args),
-        Command::Explain(args) => explain::run(&args),
-        Command::Version(args) => version::run(&args),
-        Command::Completions { shell } => {
-            let mut command = <Arguments as clap::CommandFactory>::command();
-            clap_complete::generate(shell, &mut command, "isthmus", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
-        }
+/// The form of the answer.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct OutputArgs {
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For people, with more columns
+    Wide,
+    /// For machines
+    Json,
+    /// For both
+    Yaml,
+}
+
+fn parse_url(text: &str) -> Result<String, String> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let uri: http::Uri = url.parse().map_err(|error| format!("not a URL: {error}"))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(url),
+        _ => Err("not of the form http://host[:port]/path".to_owned()),
     }
 }
 
-/// Reads the settings file.
-pub(crate) fn load(args: &FileArgs) -> anyhow::Result<Settings> {
-    Ok(Settings::load(&args.file)?)
+fn parse_method(text: &str) -> Result<Method, String> {
+    text.parse().map_err(|_| "not an HTTP method".to_owned())
 }
 
-fn run_up(args: &UpArgs) -> anyhow::Result<ExitCode> {
-    if args.print_settings {
-        print!("{}", sample::sample()?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    if args.check {
-        return check::run(&load(&args.file)?);
-    }
-    roles(&args.file, Selection::All)
+/// Checks a header, and writes it as `name: value`.
+fn parse_header(text: &str) -> Result<String, String> {
+    let (name, value) = text.split_once(':').ok_or("not of the form name: value")?;
+    let name: HeaderName = name.trim().parse().map_err(|_| "not a header name")?;
+    let value = value.trim();
+    HeaderValue::from_str(value).map_err(|_| "not a header value")?;
+    Ok(format!("{name}: {value}"))
 }
 
-fn sidecar(args: &SidecarArgs) -> anyhow::Result<ExitCode> {
-    let settings = load(&args.file)?;
-    let names: Vec<&str> = settings.sidecars.iter().map(|s| s.name.as_str()).collect();
-    if !names.contains(&args.name.as_str()) {
-        let known = names.join(", ");
-        anyhow::bail!("no sidecar is named {}; the settings have: {known}", args.name);
-    }
-    up::run(settings, Selection::Sidecar(args.name.clone())).context("the sidecar ended")?;
-    Ok(ExitCode::SUCCESS)
-}
+/// Who sends requests from outside.
+pub(crate) const INGRESS: &str = "ingress";
+const SETTINGS_FILE: &str = "cluster.yaml";
 
-fn roles(args: &FileArgs, selection: Selection) -> anyhow::Result<ExitCode> {
-    up::run(load(args)?, selection)?;
-    Ok(ExitCode::SUCCESS)
-}
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage";
+
+const EXAMPLES: &str = "Examples:
+  isthmus demo
+  isthmus up --print-settings > cluster.yaml
+  isthmus up -f cluster.yaml --check
+  isthmus up -f cluster.yaml
+  isthmus status -f cluster.yaml
+  isthmus explain http://cart.shop.svc.clusterset.local/ --from frontend -f cluster.yaml
+
+Exit codes: 0 success, 1 failure, 2 wrong usage";
+
+const UP_EXAMPLES: &str = "Examples:
+  isthmus up --print-settings > cluster.yaml   a commented sample to edit
+  isthmus up -f cluster.yaml --check           what is wrong with settings and manifests
+  isthmus up -f cluster.yaml                   runs until SIGTERM or Ctrl-C, then drains
+
+Manifests are watched: an edit takes effect at once. Settings are read at the start.";
+
+const CA_EXAMPLES: &str = "Examples:
+  isthmus ca -f cluster.yaml                   runs the authority alone
+  isthmus ca bundle -f cluster.yaml            for the ClusterLink of another cluster
+  isthmus ca rotate -f cluster.yaml            new root; the old one stays until it is unused";
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  isthmus explain http://cart.shop.svc.clusterset.local:8080/items --from frontend
+  isthmus explain http://shop.example:8080/ -X POST -H 'x-canary: always'";
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
     use super::*;
 
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
     #[test]
-    fn the_command_line_is_consistent() {
-        <Arguments as clap::CommandFactory>::command().debug_assert();
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_2_and_help_with_0() {
+        for line in [
+            "isthmus",
+            "isthmus nothing",
+            "isthmus up --check --print-settings",
+            "isthmus sidecar -f a",
+            "isthmus status -o xml",
+            "isthmus explain http://",
+            "isthmus explain ftp://a/",
+            "isthmus explain http://a/ -H nocolon",
+            "isthmus explain http://a/ -X b@d",
+            "isthmus up -o json",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+        assert_eq!(parse("isthmus --help").unwrap_err().exit_code(), 0);
+        assert_eq!(parse("isthmus --version").unwrap_err().kind(), ErrorKind::DisplayVersion);
+    }
+
+    #[test]
+    fn the_settings_file_may_stand_before_and_after_what_the_authority_is_asked() {
+        for line in ["isthmus ca -f a.yaml bundle", "isthmus ca bundle -f a.yaml"] {
+            let Command::Ca(args) = parse(line).unwrap().command else { panic!("{line}") };
+            assert_eq!(args.file, PathBuf::from("a.yaml"));
+            assert!(matches!(args.command, Some(CaCommand::Bundle)));
+        }
+        let Command::Ca(args) = parse("isthmus ca").unwrap().command else { panic!() };
+        assert!(args.command.is_none());
+    }
+
+    #[test]
+    fn a_request_to_explain_is_made_whole() {
+        let line = ["isthmus", "explain", "a.test/x", "-H", "X-Canary:always", "-X", "POST"];
+        let Command::Explain(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+        assert_eq!(args.url, "http://a.test/x");
+        assert_eq!(args.header, ["x-canary: always"]);
+        assert_eq!((args.method, args.from.as_str()), (Method::POST, INGRESS));
+    }
+
+    #[test]
+    fn the_reference_in_the_documentation_names_every_command_and_option() {
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/cli.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let name = command.get_name();
+            assert!(text.contains(&format!("## isthmus {name}")), "{name} is not documented");
+            let section = text.split(&format!("## isthmus {name}")).nth(1).unwrap();
+            let section = section.split("\n## ").next().unwrap();
+            for option in command.get_opts().filter_map(|option| option.get_long()) {
+                assert!(section.contains(&format!("--{option}")), "{name} --{option}");
+            }
+        }
     }
 }

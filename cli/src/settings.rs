@@ -114,8 +114,7 @@ impl Settings {
     ///
     /// [`SettingsError`] as [`Settings::load`] does.
     pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
-        let invalid =
-            |problems| SettingsError::Invalid { path: path.to_path_buf(), problems };
+        let invalid = |problems| SettingsError::Invalid { path: path.to_path_buf(), problems };
         let file: File = yaml::parse(text).map_err(|problem| invalid(vec![problem]))?;
         let absolute = std::path::absolute(path)
             .map_err(|source| SettingsError::Read { path: path.to_path_buf(), source })?;

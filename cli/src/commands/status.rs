@@ -1,147 +1,332 @@
-//! `isthmus status`: tables of what the running cluster says of itself.
+//! `isthmus status`: the state of a running cluster.
+//!
+//! The answer is shown as it comes: what an older or newer process does not say is shown
+//! as `-`.
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::{admin, table};
-use crate::args::{FileArgs, load};
+use super::admin::Admin;
+use super::output::{self, Paint};
+use super::table::{Table, cell};
+use crate::args::QueryArgs;
+use crate::settings::Settings;
 
-/// Arguments of `isthmus status`.
-#[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
-    #[command(flatten)]
-    file: FileArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Json,
-    Table,
-    Wide,
-    Yaml,
-}
-
-/// Prints the status.
-pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let settings = load(&args.file)?;
-    let status = admin::get(&settings, "/status")?;
-    match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
-        Output::Yaml => print!("{}", serde_saphyr::to_string(&status)?),
-        Output::Table => tables(&status, false),
-        Output::Wide => tables(&status, true),
+/// Asks the running cluster and prints its answer.
+pub(crate) fn run(args: &QueryArgs) -> anyhow::Result<ExitCode> {
+    let file = &args.file.file;
+    let settings = Settings::load(file)?;
+    let status = Admin::new(&settings, file).get("/status")?;
+    if status["cluster"] != settings.cluster.as_str() {
+        let (other, own) = (cell(&status["cluster"]), &settings.cluster);
+        let admin = settings.telemetry.admin;
+        anyhow::bail!("{admin} is the admin endpoint of cluster {other}, not of {own}");
     }
+    output::show(&status, args.output.output, |paint, wide| text(&status, paint, wide))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn tables(status: &Value, wide: bool) {
-    println!(
-        "cluster {} of {} ({}/{}), generation {}, trust domain {}",
-        text(&status["cluster"]),
-        text(&status["clusterset"]),
-        text(&status["region"]),
-        text(&status["zone"]),
-        text(&status["generation"]),
-        text(&status["trustDomain"])
-    );
-    let listener = |row: &Value| {
-        let names = join(&row["listeners"]);
-        let state = row["error"].as_str().unwrap_or("listening").to_owned();
-        vec![text(&row["address"]), text(&row["protocol"]), names, state]
-    };
-    section(&["ADDRESS", "PROTOCOL", "LISTENERS", "STATE"], &status["listeners"], listener);
-    let peer = |row: &Value| {
-        let rtt = row["rttMicros"].as_f64().map(|rtt| format!("{:.1} ms", rtt / 1000.0));
-        let loss = row["lossPermille"].as_f64().map(|loss| format!("{:.1} %", loss / 10.0));
-        let mut cells = vec![
-            text(&row["cluster"]),
-            text(&row["state"]),
-            text(&row["transport"]),
-            rtt.unwrap_or_else(|| "-".into()),
-            loss.unwrap_or_else(|| "-".into()),
-            text(&row["lease"]),
-            text(&row["importedServices"]),
-            text(&row["exportedServices"]),
+fn text(status: &Value, paint: Paint, wide: bool) -> String {
+    let mut text = summary(status, paint);
+    let sections: [(&str, &str, fn(&[Value], bool) -> Table); 5] = [
+        ("peers", "Links", peers),
+        ("services", "Services", services),
+        ("listeners", "Listeners", listeners),
+        ("certificates", "Certificates", certificates),
+        ("subscribers", "Subscribers", subscribers),
+    ];
+    for (name, title, table) in sections {
+        // Who subscribes is only of interest to those who look closely.
+        if name == "subscribers" && !wide {
+            continue;
+        }
+        if let Some(rows) = status[name].as_array().filter(|rows| !rows.is_empty()) {
+            text.push_str(&format!("\n{}\n", paint.head(title)));
+            text.push_str(&table(rows, wide).render(paint));
+        }
+    }
+    text.push_str(&problems(status, paint));
+    text
+}
+
+fn summary(status: &Value, paint: Paint) -> String {
+    let mut lines = String::new();
+    for (title, value) in [
+        ("Cluster", cell(&status["cluster"])),
+        ("Clusterset", cell(&status["clusterset"])),
+        ("Trust domain", cell(&status["trustDomain"])),
+        ("Locality", locality(status)),
+        ("Version", cell(&status["version"])),
+        ("Generation", cell(&status["generation"])),
+        ("Roles", status["roles"].as_array().map(|roles| list(roles)).unwrap_or_default()),
+    ] {
+        if !value.is_empty() {
+            let title = format!("{title:<14}");
+            lines.push_str(&format!("{}{}\n", paint.head(&title), output::clean(&value)));
+        }
+    }
+    lines
+}
+
+fn locality(status: &Value) -> String {
+    let parts = [cell(&status["region"]), cell(&status["zone"])];
+    parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("/")
+}
+
+fn list(items: &[Value]) -> String {
+    items.iter().map(cell).collect::<Vec<_>>().join(", ")
+}
+
+fn peers(rows: &[Value], wide: bool) -> Table {
+    let mut columns =
+        vec!["CLUSTER", "STATE", "TRANSPORT", "RTT", "LOSS", "LEASE", "IMPORTED", "EXPORTED"];
+    if wide {
+        columns.extend(["SINCE", "ADDRESS", "STREAMS", "BUNDLE", "CHANGES", "LAST ERROR"]);
+    }
+    let mut table = Table::new(&columns);
+    for peer in rows {
+        let mut row = vec![
+            cell(&peer["cluster"]),
+            cell(&peer["state"]),
+            cell(&peer["transport"]),
+            micros(&peer["rttMicros"]),
+            permille(&peer["lossPermille"]),
+            cell(&peer["lease"]),
+            cell(&peer["importedServices"]),
+            cell(&peer["exportedServices"]),
         ];
         if wide {
-            cells.push(text(&row["lastError"]));
+            let since = seconds(&peer["sinceSeconds"]);
+            row.extend([
+                if since.is_empty() { cell(&peer["since"]) } else { since },
+                cell(&peer["address"]),
+                cell(&peer["streams"]),
+                cell(&peer["bundleSequence"]),
+                cell(&peer["changes"]),
+                cell(&peer["lastError"]),
+            ]);
         }
-        cells
-    };
-    let mut header =
-        vec!["PEER", "LINK", "TRANSPORT", "RTT", "LOSS", "LEASE", "IMPORTED", "EXPORTED"];
+        table.row(row);
+    }
+    table
+}
+
+fn services(rows: &[Value], wide: bool) -> Table {
+    let mut columns = vec!["SERVICE", "PORTS", "ENDPOINTS", "CLUSTERS"];
     if wide {
-        header.push("LAST ERROR");
+        columns.push("ADDRESSES");
     }
-    section(&header, &status["peers"], peer);
-    let service = |row: &Value| {
-        let endpoints = row["endpoints"].as_array().map_or(0, Vec::len);
-        vec![text(&row["host"]), join(&row["ports"]), endpoints.to_string(), join(&row["clusters"])]
-    };
-    section(&["SERVICE", "PORTS", "ENDPOINTS", "CLUSTERS"], &status["services"], service);
+    let mut table = Table::new(&columns);
+    for service in rows {
+        let endpoints = &service["endpoints"];
+        let mut row = vec![
+            cell(&service["host"]),
+            cell(&service["ports"]),
+            endpoints.as_array().map_or_else(|| cell(endpoints), |all| ready(all)),
+            cell(&service["clusters"]),
+        ];
+        if wide {
+            row.push(cell(&service["addresses"]));
+        }
+        table.row(row);
+    }
+    table
+}
+
+/// `2/3`: two of three endpoints take requests.
+fn ready(endpoints: &[Value]) -> String {
+    let healthy = endpoints.iter().filter(|endpoint| {
+        endpoint["health"].as_str().is_none_or(|health| health.eq_ignore_ascii_case("healthy"))
+    });
+    format!("{}/{}", healthy.count(), endpoints.len())
+}
+
+fn listeners(rows: &[Value], _wide: bool) -> Table {
+    let mut table = Table::new(&["ADDRESS", "PROTOCOL", "LISTENERS", "ERROR"]);
+    for row in rows {
+        table.row(["address", "protocol", "listeners", "error"].map(|name| cell(&row[name])));
+    }
+    table
+}
+
+fn certificates(rows: &[Value], wide: bool) -> Table {
+    let mut columns = vec!["IDENTITY", "STANDING", "VALID FOR"];
     if wide {
-        wide_tables(status);
+        columns.extend(["RENEWALS", "FAILURES"]);
     }
-    problems(status);
+    let mut table = Table::new(&columns);
+    for row in rows {
+        let left = seconds(&row["secondsLeft"]);
+        table.row([
+            cell(&row["identity"]),
+            cell(&row["standing"]),
+            if left.is_empty() { cell(&row["notAfter"]) } else { left },
+            cell(&row["renewals"]),
+            cell(&row["failures"]),
+        ]);
+    }
+    table
 }
 
-fn wide_tables(status: &Value) {
-    let certificate = |row: &Value| {
-        let left = text(&row["secondsLeft"]);
-        vec![text(&row["identity"]), text(&row["standing"]), left, text(&row["renewals"])]
-    };
-    let header = ["CERTIFICATE", "STANDING", "SECONDS LEFT", "RENEWALS"];
-    section(&header, &status["certificates"], certificate);
-    let subscriber = |row: &Value| {
-        let names = text(&row["names"]);
-        vec![text(&row["node"]), text(&row["role"]), text(&row["generation"]), names]
-    };
-    section(&["NODE", "ROLE", "GENERATION", "NAMES"], &status["subscribers"], subscriber);
+fn subscribers(rows: &[Value], _wide: bool) -> Table {
+    let mut table = Table::new(&["NODE", "ROLE", "GENERATION", "NAMES", "REFUSED"]);
+    for row in rows {
+        let names = &row["names"];
+        table.row([
+            cell(&row["node"]),
+            cell(&row["role"]),
+            cell(&row["generation"]),
+            names.as_array().map_or_else(|| cell(names), |names| names.len().to_string()),
+            cell(&row["nacks"]),
+        ]);
+    }
+    table
 }
 
-fn problems(status: &Value) {
-    let errors = status["configErrors"].as_array().into_iter().flatten();
-    for error in errors {
-        println!(
-            "error: {} document {}: {} {}: {}",
-            text(&error["file"]),
-            text(&error["document"]),
-            text(&error["object"]),
-            text(&error["field"]),
-            text(&error["reason"])
-        );
+/// Broken objects and conditions, one a line.
+fn problems(status: &Value, paint: Paint) -> String {
+    let errors = status["configErrors"].as_array().into_iter().flatten().map(config_error);
+    let conditions = status["conditions"].as_array().into_iter().flatten().map(cell);
+    let lines: Vec<String> = errors.chain(conditions).collect();
+    if lines.is_empty() {
+        return String::new();
     }
-    for condition in status["conditions"].as_array().into_iter().flatten() {
-        println!("error: {}", text(condition));
+    let mut text = format!("\n{}\n", paint.head("Problems"));
+    for line in lines {
+        text.push_str(&format!("{}\n", paint.bad(&output::clean(&line))));
     }
+    text
 }
 
-fn section(header: &[&str], rows: &Value, cells: impl Fn(&Value) -> Vec<String>) {
-    let rows: Vec<Vec<String>> = rows.as_array().into_iter().flatten().map(cells).collect();
-    if !rows.is_empty() {
-        println!();
-        table::print(header, &rows);
+/// `a.yaml document 2: Service shop/cart: spec.ports: is required`.
+fn config_error(error: &Value) -> String {
+    if !error.is_object() {
+        return cell(error);
     }
+    let mut place = cell(&error["file"]);
+    if error["document"].as_u64().is_some_and(|document| document > 0) {
+        place.push_str(&format!(" document {}", error["document"]));
+    }
+    let rest = ["object", "field", "reason"].map(|name| cell(&error[name]));
+    let parts = std::iter::once(place).chain(rest).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join(": ")
 }
 
-/// A value as a cell; nothing is `-`.
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) if text.is_empty() => "-".into(),
-        Value::String(text) => text.clone(),
-        other @ (Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
-            other.to_string()
+fn micros(value: &Value) -> String {
+    let Some(micros) = value.as_f64() else { return String::new() };
+    if micros < 1000.0 { format!("{micros:.0} us") } else { format!("{:.1} ms", micros / 1000.0) }
+}
+
+fn permille(value: &Value) -> String {
+    value.as_f64().map(|permille| format!("{:.1}%", permille / 10.0)).unwrap_or_default()
+}
+
+/// The two largest units of a time: `2d3h`, `5m10s`.
+fn seconds(value: &Value) -> String {
+    let Some(mut rest) = value.as_u64() else { return String::new() };
+    let mut parts = Vec::new();
+    for (unit, length) in [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)] {
+        if rest >= length || (unit == "s" && parts.is_empty()) {
+            parts.push(format!("{}{unit}", rest / length));
+            rest %= length;
         }
     }
+    parts.truncate(2);
+    parts.concat()
 }
 
-fn join(value: &Value) -> String {
-    let items: Vec<String> = value.as_array().into_iter().flatten().map(text).collect();
-    if items.is_empty() { "-".into() } else { items.join(",") }
+#[cfg(test)]
+mod tests {
+    use isthmus_telemetry::AdminRoutes;
+    use serde_json::json;
+
+    use super::*;
+    use crate::args::{FileArgs, Output, OutputArgs};
+    use crate::commands::admin::tests::Rig;
+
+    fn status() -> Value {
+        json!({
+            "cluster": "a", "clusterset": "demo", "region": "r", "zone": "", "version": "0.0.0",
+            "generation": 7, "roles": ["ca", "sidecar shop/web"],
+            "peers": [
+                {"cluster": "b", "state": "up", "transport": "quic", "rttMicros": 40_250, "lossPermille": 5.0,
+                 "lease": "valid", "importedServices": 2, "exportedServices": 1, "sinceSeconds": 3700,
+                 "changes": {"dead": 1}, "lastError": "no\u{1b}[2J"},
+                {"cluster": "c"},
+            ],
+            "services": [{"host": "cart.shop.svc.clusterset.local", "ports": [80, 81], "clusters": ["a", "b"],
+                "endpoints": [{"health": "healthy"}, {"health": "unhealthy"}]}],
+            "certificates": [{"identity": "spiffe://a.demo/ns/shop/sa/web", "standing": "fresh", "secondsLeft": 3599}],
+            "configErrors": [{"file": "a.yaml", "document": 2, "object": "Service shop/x", "field": "spec.ports", "reason": "is required"}],
+            "conditions": ["Gateway shop/g: Accepted is false"],
+        })
+    }
+
+    #[test]
+    fn tables_show_what_the_cluster_says() {
+        let want = "\
+Cluster       a
+Clusterset    demo
+Locality      r
+Version       0.0.0
+Generation    7
+Roles         ca, sidecar shop/web
+
+Links
+CLUSTER  STATE  TRANSPORT  RTT      LOSS  LEASE  IMPORTED  EXPORTED
+b        up     quic       40.2 ms  0.5%  valid  2         1
+c        -      -          -        -     -      -         -
+
+Services
+SERVICE                         PORTS  ENDPOINTS  CLUSTERS
+cart.shop.svc.clusterset.local  80,81  1/2        a,b
+
+Certificates
+IDENTITY                        STANDING  VALID FOR
+spiffe://a.demo/ns/shop/sa/web  fresh     59m59s
+
+Problems
+a.yaml document 2: Service shop/x: spec.ports: is required
+Gateway shop/g: Accepted is false
+";
+        assert_eq!(text(&status(), Paint { on: false }, false), want);
+    }
+
+    #[test]
+    fn wide_tables_show_more_and_never_raw_control_characters() {
+        let text = text(&status(), Paint { on: false }, true);
+        assert!(text.contains("1h1m") && text.contains("dead=1"), "{text}");
+        assert!(text.contains("no\u{fffd}[2J") && !text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn whatever_the_answer_is_it_can_be_shown() {
+        for odd in [
+            json!(null),
+            json!([]),
+            json!({"peers": 3, "services": [null, 1, "x"]}),
+            json!({"peers": [[]]}),
+        ] {
+            text(&odd, Paint { on: true }, true);
+        }
+        assert_eq!(seconds(&json!(0)), "0s");
+        assert_eq!(seconds(&json!(183_600)), "2d3h");
+        assert_eq!(micros(&json!(420)), "420 us");
+    }
+
+    #[test]
+    fn another_cluster_at_the_address_is_an_error() {
+        let routes = AdminRoutes::new();
+        routes.get("/status", |_| Ok(json!({"cluster": "b"})));
+        let rig = Rig::new(&routes);
+        let args = QueryArgs {
+            file: FileArgs { file: rig.file.clone() },
+            output: OutputArgs { output: Output::Json },
+        };
+        let error = run(&args).unwrap_err().to_string();
+        assert!(error.ends_with("is the admin endpoint of cluster b, not of a"), "{error}");
+        routes.get("/status", |_| Ok(json!({"cluster": "a"})));
+        run(&args).unwrap();
+    }
 }

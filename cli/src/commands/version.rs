@@ -2,30 +2,25 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
 use serde_json::json;
 
-/// Arguments of `isthmus version`.
-#[derive(Debug, Args)]
-pub(crate) struct VersionArgs {
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-}
+use super::output;
+use crate::args::Output;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Json,
-    Text,
-}
-
-/// Prints the version, and the versions of what peers must speak.
-pub(crate) fn run(args: &VersionArgs) -> anyhow::Result<ExitCode> {
+/// Prints the version.
+pub(crate) fn run(form: Output) -> anyhow::Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION");
     let link = String::from_utf8_lossy(isthmus_link::ALPN);
-    match args.output {
-        Output::Text => println!("isthmus {version} (link protocol {link})"),
-        Output::Json => println!("{}", json!({ "version": version, "link": link })),
-    }
+    let value = json!({
+        "version": version,
+        "os": std::env::consts::OS,
+        "arch": std::env::consts::ARCH,
+        "link": link,
+    });
+    output::show(&value, form, |_, wide| {
+        let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+        let more = if wide { format!("; link protocol {link}") } else { String::new() };
+        format!("isthmus {version} ({os}/{arch}{more})\n")
+    })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -156,13 +156,13 @@ impl Control {
 }
 
 /// Gives each cluster the trust bundles of its peers, as its operators would before they
-/// link it: `isthmus ca bundle` on one side, a ConfigMap on the other.
+/// link it: `isthmus ca init` on one side, a ConfigMap on the other.
 async fn exchange_bundles(folder: &Folder, scenario: &Scenario) -> Result<()> {
     for peer in &scenario.clusters {
         let settings = folder.settings(&peer.name);
         let jwks = bundle(&settings)
             .await
-            .with_context(|| format!("isthmus ca bundle -f {}", settings.display()))?;
+            .with_context(|| format!("isthmus ca init -f {}", settings.display()))?;
         for cluster in scenario.clusters.iter().filter(|cluster| cluster.name != peer.name) {
             folder.write_bundle(&cluster.name, &peer.name, &jwks)?;
         }
@@ -172,7 +172,7 @@ async fn exchange_bundles(folder: &Folder, scenario: &Scenario) -> Result<()> {
 
 async fn bundle(settings: &Path) -> Result<String> {
     let mut command = tokio::process::Command::new(std::env::current_exe()?);
-    command.args(["ca", "bundle", "-f"]).arg(settings).kill_on_drop(true).process_group(0);
+    command.args(["ca", "init", "-f"]).arg(settings).kill_on_drop(true).process_group(0);
     let output = tokio::time::timeout(BUNDLE_WITHIN, command.output());
     let output = output.await.context("took too long")??;
     if !output.status.success() {

@@ -80,9 +80,20 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused() {
-        for text in
-            ["", "1", "s", "1 s", "-1s", "1.5s", "1s1h", "1s1s", "1us", "1H", "é", "99999999999999999999d"]
-        {
+        for text in [
+            "",
+            "1",
+            "s",
+            "1 s",
+            "-1s",
+            "1.5s",
+            "1s1h",
+            "1s1s",
+            "1us",
+            "1H",
+            "é",
+            "99999999999999999999d",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(parse("18446744073709551615d"), None);

@@ -99,8 +99,7 @@ impl File {
             }
         }
         let mut telemetry = self.telemetry;
-        telemetry.access_log_file =
-            telemetry.access_log_file.map(|file| resolve(&folder, &file));
+        telemetry.access_log_file = telemetry.access_log_file.map(|file| resolve(&folder, &file));
         Ok(Settings {
             cluster: self.cluster,
             clusterset: self.clusterset,

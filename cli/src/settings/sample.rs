@@ -26,8 +26,7 @@ pub(crate) fn sample() -> anyhow::Result<String> {
     let generator = SchemaSettings::draft2020_12().with(with_everything_in_place);
     let schema = generator.into_generator().into_root_schema_for::<File>();
     let root = schema.as_value();
-    let example: File =
-        yaml::parse(EXAMPLE).map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
+    let example: File = yaml::parse(EXAMPLE).map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
     let node: Node = serde_saphyr::from_str(&serde_saphyr::to_string(&example)?)?;
     let mut out = Printer { text: String::new() };
     out.comment(0, root);

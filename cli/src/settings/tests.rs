@@ -55,7 +55,10 @@ fn a_field_that_cannot_be_read_is_named_with_its_line() {
     for (more, want) in [
         ("ingres: {}\n", "3: ingres: unknown field"),
         ("workers: many\n", "3: workers: "),
-        ("drain:\n  delay: 0s\n  deadline: soon\n", "5: drain.deadline: \"soon\" is not a duration"),
+        (
+            "drain:\n  delay: 0s\n  deadline: soon\n",
+            "5: drain.deadline: \"soon\" is not a duration",
+        ),
         ("ingress: {ports: {80: 99999}}\n", "3: ingress.ports.80: "),
         ("eastwest: {link: localhost}\n", "3: eastwest.link: "),
         ("controller: {clustersetRange: 10.0.0.0/30}\n", "3: controller.clustersetRange: "),
@@ -137,10 +140,16 @@ fn sidecars_are_told_apart() {
     valid(&with("address: 127.0.0.9, ports: [1], mesh: 127.0.0.9:15009"));
     for (more, want) in [
         ("address: 127.0.0.9, mesh: 127.0.0.9:15009", "5: sidecars[1].address: sidecar shop/a"),
-        ("address: 127.0.0.8, mesh: 127.0.0.9:15008", "5: sidecars[1].mesh: 127.0.0.9:15008 is also sidecars[0].mesh"),
+        (
+            "address: 127.0.0.8, mesh: 127.0.0.9:15008",
+            "5: sidecars[1].mesh: 127.0.0.9:15008 is also sidecars[0].mesh",
+        ),
         ("address: 127.0.0.8, mesh: 0.0.0.0:15010", "5: sidecars[1].mesh: must be an address"),
         ("address: 0.0.0.0, mesh: 127.0.0.8:15008", "5: sidecars[1].address: "),
-        ("address: 127.0.0.8, mesh: 127.0.0.8:1, outbound: 10.0.0.1:1", "5: sidecars[1].outbound: is not a loopback"),
+        (
+            "address: 127.0.0.8, mesh: 127.0.0.8:1, outbound: 10.0.0.1:1",
+            "5: sidecars[1].outbound: is not a loopback",
+        ),
         (
             "address: 127.0.0.8, mesh: 127.0.0.8:1, tcp: [{listen: 10.0.0.1:1, service: a.b.svc.clusterset.local, port: 1}]",
             "5: sidecars[1].tcp[0].listen: is not a loopback",
@@ -149,7 +158,8 @@ fn sidecars_are_told_apart() {
         let found = refused(&with(more));
         assert!(found[0].starts_with(want), "{more}: {found:?}");
     }
-    let twice = format!("sidecars:\n{first}{}", sidecar("a", "address: 127.0.0.8, mesh: 127.0.0.8:1"));
+    let twice =
+        format!("sidecars:\n{first}{}", sidecar("a", "address: 127.0.0.8, mesh: 127.0.0.8:1"));
     assert_eq!(refused(&twice), ["5: sidecars[1].name: shop/a appears twice"]);
 }
 
@@ -184,7 +194,10 @@ fn a_sidecar_is_found_by_its_name_when_that_is_unambiguous() {
 #[test]
 fn a_bomb_and_a_huge_file_are_refused_soon() {
     let mut bomb = String::from("a: &a [x, x, x, x, x, x, x, x, x]\n");
-    for (from, to) in ["a", "b", "c", "d", "e", "f", "g", "h"].iter().zip(["b", "c", "d", "e", "f", "g", "h", "i"]) {
+    for (from, to) in ["a", "b", "c", "d", "e", "f", "g", "h"]
+        .iter()
+        .zip(["b", "c", "d", "e", "f", "g", "h", "i"])
+    {
         bomb.push_str(&format!("{to}: &{to} [{}]\n", vec![format!("*{from}"); 9].join(", ")));
     }
     assert!(parse(&bomb).is_err());

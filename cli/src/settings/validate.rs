@@ -58,7 +58,10 @@ fn process(settings: &Settings, found: &mut Found) {
     found.time("drain.deadline", settings.drain.deadline, Duration::ZERO..=HOUR);
     if settings.dns.upstreams.len() > UPSTREAMS_MAX {
         let count = settings.dns.upstreams.len();
-        found.add("dns.upstreams", format!("has {count} entries, at most {UPSTREAMS_MAX} are allowed"));
+        found.add(
+            "dns.upstreams",
+            format!("has {count} entries, at most {UPSTREAMS_MAX} are allowed"),
+        );
     }
     for (index, upstream) in settings.dns.upstreams.iter().enumerate() {
         let field = format!("dns.upstreams[{index}]");

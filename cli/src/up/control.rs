@@ -98,8 +98,7 @@ impl Control {
         let store =
             BundleStore::open(settings.state.join("bundles.json"), settings.trust_domain.clone())?;
         let bundles = store.cell();
-        let identity =
-            identities.system("isthmus-controller", bundles.clone(), tasks).await?;
+        let identity = identities.system("isthmus-controller", bundles.clone(), tasks).await?;
         board.identity(identity.id.clone(), identity.health.clone());
         let own_bundle = own_bundle(identity.own_bundle, identities, tasks, stop.clone()).await?;
         let mut store = store;
@@ -183,9 +182,7 @@ async fn discovery(
 }
 
 async fn bind(address: std::net::SocketAddr, field: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("{field}: cannot listen on {address}"))
+    TcpListener::bind(address).await.with_context(|| format!("{field}: cannot listen on {address}"))
 }
 
 async fn controller(

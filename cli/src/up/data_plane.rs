@@ -144,11 +144,7 @@ pub(crate) fn gateway(settings: &Settings) -> Option<(SocketAddr, SpiffeId)> {
 
 /// Tells the controller of every change of the links, and of round-trip times now and
 /// then.
-pub(crate) async fn report_links(
-    links: LinkHandle,
-    client: Arc<DiscoveryClient>,
-    mut stop: Stop,
-) {
+pub(crate) async fn report_links(links: LinkHandle, client: Arc<DiscoveryClient>, mut stop: Stop) {
     let mut changed = links.set().watch();
     let mut interval = tokio::time::interval(REPORT_INTERVAL);
     let mut last = Vec::new();

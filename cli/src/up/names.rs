@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use isthmus_dns::{
-    DnsServer, ForwardSettings, Forwarder, HeadlessEndpoint, Metrics, PortProtocol,
-    ServerSettings, ServiceKind, ServicePortRecord, ServiceRecord, Sockets, ZoneData, ZoneSource,
+    DnsServer, ForwardSettings, Forwarder, HeadlessEndpoint, Metrics, PortProtocol, ServerSettings,
+    ServiceKind, ServicePortRecord, ServiceRecord, Sockets, ZoneData, ZoneSource,
     upstreams_of_file,
 };
 use isthmus_model::{EndpointTarget, Health, Label, Snapshot, Transport};
@@ -55,6 +55,8 @@ pub(crate) fn start(
 
 async fn follow(snapshots: SnapshotCell<Snapshot>, zones: SnapshotCell<ZoneData>, mut stop: Stop) {
     let mut changed = snapshots.watch();
+    // A snapshot may have come since the first zone was made.
+    changed.mark_changed();
     let mut serial = 1u32;
     loop {
         tokio::select! {

@@ -86,8 +86,7 @@ struct Process {
 
 impl Process {
     fn new(settings: Arc<Settings>, selection: &Selection) -> anyhow::Result<Self> {
-        let mut options =
-            TelemetryOptions::new(data_plane::resource(&settings, &selection.name()));
+        let mut options = TelemetryOptions::new(data_plane::resource(&settings, &selection.name()));
         options.access_log = settings.telemetry.access_log_options();
         options.sampling_ratio = settings.telemetry.sampling;
         options.otlp = settings.telemetry.otlp.as_deref().map(OtlpOptions::new);
@@ -145,8 +144,7 @@ impl Process {
         if (all && settings.controller.enabled) || *selection == Selection::Controller {
             let telemetry = self.telemetry.as_ref().expect("telemetry runs until the end");
             let context = (&self.board, telemetry.registry(), self.background.stop());
-            let control =
-                Control::start(&settings, &identities, context, &mut self.tasks).await?;
+            let control = Control::start(&settings, &identities, context, &mut self.tasks).await?;
             self.control = Some(control);
             self.board.role("controller");
         }
@@ -196,8 +194,7 @@ impl Process {
             Some(control) => control.bundles(),
             None => SnapshotCell::new(BundleSet::new([])),
         };
-        let identity =
-            identities.issue(namespace, account, cell.clone(), &mut self.tasks).await?;
+        let identity = identities.issue(namespace, account, cell.clone(), &mut self.tasks).await?;
         self.board.identity(identity.id.clone(), identity.health.clone());
         Ok((identity, cell))
     }
@@ -279,13 +276,8 @@ impl Process {
             let client = self.client(&own, "ingress", NodeRole::Ingress, (None, locality))?;
             let snapshots = client.snapshots();
             let tls = Some(own.0.tls.clone());
-            let ingress = data_plane::ingress(
-                &settings,
-                self.telemetry(),
-                tls,
-                snapshots.clone(),
-                remote,
-            )?;
+            let ingress =
+                data_plane::ingress(&settings, self.telemetry(), tls, snapshots.clone(), remote)?;
             self.board.fronts(ingress.status());
             self.board.services(snapshots.clone());
             self.board.viewpoint(Viewpoint {
@@ -308,17 +300,14 @@ impl Process {
         let account = &sidecar.service_account;
         let own = self.identity(identities, &sidecar.namespace, account).await?;
         let name = format!("{}-{}", sidecar.namespace, sidecar.name);
-        let workload = WorkloadName {
-            namespace: sidecar.namespace.clone(),
-            account: account.clone(),
-        };
+        let workload =
+            WorkloadName { namespace: sidecar.namespace.clone(), account: account.clone() };
         let locality = sidecar.locality(&settings);
         let subject = (Some(workload), locality);
         let client = self.client(&own, &name, NodeRole::Sidecar, subject)?;
         let discovery = (client.snapshots(), client.on_demand());
         let tls = own.0.tls.clone();
-        let running =
-            data_plane::sidecar(&settings, sidecar, self.telemetry(), tls, discovery)?;
+        let running = data_plane::sidecar(&settings, sidecar, self.telemetry(), tls, discovery)?;
         self.board.viewpoint(Viewpoint {
             name: format!("{}/{}", sidecar.namespace, sidecar.name),
             kind: ViewpointKind::Sidecar { namespace: sidecar.namespace.clone() },
@@ -337,8 +326,7 @@ impl Process {
         let stop = self.stop();
         let telemetry = self.telemetry.as_ref().expect("telemetry runs until the end");
         let registry = telemetry.registry();
-        let server =
-            names::start(&settings, client.snapshots(), registry, &mut self.tasks, stop)?;
+        let server = names::start(&settings, client.snapshots(), registry, &mut self.tasks, stop)?;
         self.dns = Some(server);
         self.board.role("dns");
         Ok(())
@@ -385,10 +373,8 @@ impl Process {
 }
 
 fn grpc(settings: &Settings, identity: &Identity) -> anyhow::Result<GrpcTransport> {
-    let text = format!(
-        "spiffe://{}/ns/isthmus-system/sa/isthmus-controller",
-        settings.trust_domain
-    );
+    let text =
+        format!("spiffe://{}/ns/isthmus-system/sa/isthmus-controller", settings.trust_domain);
     let controller = SpiffeId::parse(&text)?;
     let expected = isthmus_certs::Expected::Exactly(controller.clone());
     Ok(GrpcTransport {
