@@ -9,7 +9,8 @@
 //! 2. [`identity`]: each role gets its SVID from the authority, and trusts bundles.
 //! 3. [`control`]: authority, configuration, controller, discovery.
 //! 4. [`data_plane`]: gateways, sidecars; [`names`]: DNS.
-//! 5. [`board`]: what `isthmus status` and `isthmus explain` are answered from.
+//! 5. [`ready`]: when the process takes traffic.
+//! 6. [`board`]: what `isthmus status` and `isthmus explain` are answered from.
 
 mod board;
 
@@ -24,6 +25,8 @@ mod identity;
 mod names;
 
 mod process;
+
+mod ready;
 
 use isthmus_telemetry::{Colour, LogOptions, init_logs};
 

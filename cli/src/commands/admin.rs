@@ -133,11 +133,11 @@ pub(crate) mod tests {
 
     /// A real admin endpoint on a thread of its own, and the settings that name it.
     pub(crate) struct Rig {
-        pub(crate) folder: tempfile::TempDir,
         pub(crate) file: PathBuf,
         pub(crate) settings: Settings,
         runtime: tokio::runtime::Runtime,
         server: Option<ControlServer>,
+        _folder: tempfile::TempDir,
     }
 
     impl Rig {
@@ -158,7 +158,7 @@ pub(crate) mod tests {
             );
             std::fs::write(&file, text).unwrap();
             let settings = Settings::load(&file).unwrap();
-            Self { folder, file, settings, runtime, server: Some(server) }
+            Self { _folder: folder, file, settings, runtime, server: Some(server) }
         }
 
         pub(crate) fn stop(&mut self) {

@@ -95,10 +95,9 @@ mod tests {
         let file = rig.file.display().to_string();
         let fixed = ["isthmus", "explain", "-f", &file, "-o", "json"];
         let all = fixed.into_iter().chain(more.iter().copied());
-        match Cli::try_parse_from(all).unwrap().command {
-            Command::Explain(args) => args,
-            other => panic!("{other:?}"),
-        }
+        let command = Cli::try_parse_from(all).unwrap().command;
+        let Command::Explain(args) = command else { panic!("{command:?}") };
+        args
     }
 
     #[test]

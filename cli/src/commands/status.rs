@@ -29,7 +29,7 @@ pub(crate) fn run(args: &QueryArgs) -> anyhow::Result<ExitCode> {
 
 fn text(status: &Value, paint: Paint, wide: bool) -> String {
     let mut text = summary(status, paint);
-    let sections: [(&str, &str, fn(&[Value], bool) -> Table); 5] = [
+    let sections: [Section; 5] = [
         ("peers", "Links", peers),
         ("services", "Services", services),
         ("listeners", "Listeners", listeners),
@@ -49,6 +49,9 @@ fn text(status: &Value, paint: Paint, wide: bool) -> String {
     text.push_str(&problems(status, paint));
     text
 }
+
+/// The name of a list in the answer, its heading, and how its rows are shown.
+type Section = (&'static str, &'static str, fn(&[Value], bool) -> Table);
 
 fn summary(status: &Value, paint: Paint) -> String {
     let mut lines = String::new();
@@ -321,7 +324,7 @@ Gateway shop/g: Accepted is false
         routes.get("/status", |_| Ok(json!({"cluster": "b"})));
         let rig = Rig::new(&routes);
         let args = QueryArgs {
-            file: FileArgs { file: rig.file.clone() },
+            file: FileArgs { file: rig.file.as_path().into() },
             output: OutputArgs { output: Output::Json },
         };
         let error = run(&args).unwrap_err().to_string();

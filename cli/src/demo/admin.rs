@@ -29,6 +29,9 @@ pub(crate) struct Status {
     pub(crate) services: Option<Vec<serde_json::Value>>,
     /// Objects that it refuses; `None` while it starts.
     pub(crate) config_errors: Option<Vec<serde_json::Value>>,
+    /// The sequence number of its own trust bundle, which `/ca/bundle` gives.
+    #[serde(skip)]
+    pub(crate) bundle_sequence: Option<u64>,
 }
 
 /// A link as one of its ends sees it.
@@ -45,8 +48,6 @@ pub(crate) struct Peer {
     pub(crate) rtt_micros: Option<u64>,
     /// The measured loss, in thousandths.
     pub(crate) loss_permille: Option<f64>,
-    /// The sequence number of its trust bundle.
-    pub(crate) bundle_sequence: Option<u64>,
 }
 
 impl Status {
@@ -99,12 +100,31 @@ impl Observer {
 }
 
 async fn status(client: &Client) -> Result<Status> {
-    let request = request(Method::GET, "/status")?;
-    let response = client.send(request, ANSWER_WITHIN).await?;
+    let mut status: Status = serde_json::from_slice(&get(client, "/status").await?)?;
+    let answer: BundleAnswer = serde_json::from_slice(&get(client, "/ca/bundle").await?)?;
+    status.bundle_sequence = answer.sequence();
+    Ok(status)
+}
+
+async fn get(client: &Client, path: &str) -> Result<Bytes> {
+    let response = client.send(request(Method::GET, path)?, ANSWER_WITHIN).await?;
     if !response.status.is_success() {
-        bail!("GET /status: {}", response.status);
+        bail!("GET {path}: {}", response.status);
     }
-    Ok(serde_json::from_slice(&response.body)?)
+    Ok(response.body)
+}
+
+/// The answer of `/ca/bundle`: a SPIFFE bundle document as text.
+#[derive(Debug, Deserialize)]
+struct BundleAnswer {
+    bundle: String,
+}
+
+impl BundleAnswer {
+    fn sequence(&self) -> Option<u64> {
+        let document: serde_json::Value = serde_json::from_str(&self.bundle).ok()?;
+        document.get("spiffe_sequence")?.as_u64()
+    }
 }
 
 /// Makes the authority of a cluster rotate its root.
@@ -127,3 +147,29 @@ fn request(method: Method, path: &str) -> Result<Request<Full<Bytes>>> {
 
 const ASK_EVERY: Duration = Duration::from_millis(250);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_starts_has_a_status_too() {
+        let status: Status = serde_json::from_str(
+            r#"{"services": null, "configErrors": null, "peers": [{"cluster": "b",
+                "state": "up", "transport": "quic", "rttMicros": 5, "lossPermille": 0.0,
+                "unknown": 1}, {"cluster": "c", "transport": null}]}"#,
+        )
+        .unwrap();
+        assert!(status.peer("b").unwrap().is_up());
+        assert!(!status.peer("c").unwrap().is_up());
+        assert_eq!(status.peer("d"), None);
+    }
+
+    #[test]
+    fn the_sequence_is_read_from_the_bundle_document() {
+        let answer = |bundle: &str| BundleAnswer { bundle: bundle.to_owned() }.sequence();
+        assert_eq!(answer(r#"{"keys": [], "spiffe_sequence": 7}"#), Some(7));
+        assert_eq!(answer(r#"{"keys": []}"#), None);
+        assert_eq!(answer("no"), None);
+    }
+}

@@ -19,13 +19,11 @@ pub(crate) enum Expect {
         /// `quic` or `tcp`.
         transport: &'static str,
     },
-    /// The sequence number of a cluster's bundle, as a peer has it, has grown.
+    /// A cluster's authority has published new bundles.
     Bundle {
         /// The cluster.
         of: String,
-        /// The peer.
-        seen_by: String,
-        /// By how much at least since the step began.
+        /// How many at least since the step began.
         grown_by: u64,
     },
     /// Every answer of a route in the last second came from this cluster.
@@ -63,7 +61,7 @@ impl Expect {
                 let recent = seen.board.recent(route, seen.now, WINDOW);
                 (recent.served_total() < ANSWERS_MIN).then(|| format!("{route}: no answers"))
             }
-            Self::Bundle { of, seen_by, grown_by } => bundle(seen, of, seen_by, *grown_by),
+            Self::Bundle { of, grown_by } => bundle(seen, of, *grown_by),
             Self::Link { from, to, transport } => link(seen.statuses, from, to, transport),
             Self::Ready => ready(seen.statuses),
             Self::Served { route, by } => served(seen, route, by),
@@ -101,16 +99,13 @@ fn link(statuses: &Statuses, from: &str, to: &str, transport: &str) -> Option<St
     (now != transport).then(|| format!("link {from} - {to} is on {now}, not {transport}"))
 }
 
-fn bundle(seen: Seen<'_>, of: &str, seen_by: &str, grown_by: u64) -> Option<String> {
-    let sequence = |statuses: &Statuses| {
-        let status = statuses.get(seen_by)?.as_ref()?;
-        status.peer(of)?.bundle_sequence
-    };
+fn bundle(seen: Seen<'_>, of: &str, grown_by: u64) -> Option<String> {
+    let sequence = |statuses: &Statuses| statuses.get(of)?.as_ref()?.bundle_sequence;
     let (Some(now), Some(before)) = (sequence(seen.statuses), sequence(seen.before)) else {
-        return Some(format!("{seen_by} does not know the bundle of {of}"));
+        return Some(format!("{of} does not say its bundle"));
     };
     let grown = now.saturating_sub(before);
-    let so_far = || format!("{seen_by} has seen {grown} of {grown_by} new bundles of {of}");
+    let so_far = || format!("{of} has published {grown} of {grown_by} new bundles");
     (grown < grown_by).then(so_far)
 }
 
@@ -144,10 +139,10 @@ mod tests {
             cluster: "b".to_owned(),
             state: Some(state.to_owned()),
             transport: transport.map(str::to_owned),
-            bundle_sequence: Some(sequence),
             ..Peer::default()
         };
-        let status = Status { peers: vec![peer], ..Status::default() };
+        let bundle_sequence = Some(sequence);
+        let status = Status { peers: vec![peer], bundle_sequence, ..Status::default() };
         Statuses::from([("a".to_owned(), Some(Arc::new(status)))])
     }
 
@@ -173,11 +168,11 @@ mod tests {
 
     #[test]
     fn a_bundle_must_have_grown_since_the_step_began() {
-        let expect = Expect::Bundle { of: "b".to_owned(), seen_by: "a".to_owned(), grown_by: 2 };
+        let expect = Expect::Bundle { of: "a".to_owned(), grown_by: 2 };
         let at = |sequence| statuses("up", None, sequence);
         assert_eq!(unmet(&expect, &at(7), &at(5)), None);
         let unmet = unmet(&expect, &at(6), &at(5)).unwrap();
-        assert_eq!(unmet, "a has seen 1 of 2 new bundles of b");
+        assert_eq!(unmet, "a has published 1 of 2 new bundles");
     }
 
     #[test]

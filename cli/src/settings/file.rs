@@ -86,7 +86,7 @@ impl File {
     ///
     /// `path` is the absolute path of the file.
     pub(super) fn into_settings(self, path: PathBuf) -> Result<Settings, Problem> {
-        let folder = path.parent().unwrap_or(Path::new("/")).to_path_buf();
+        let folder = path.parent().unwrap_or_else(|| Path::new("/")).to_path_buf();
         let trust_domain = match self.trust_domain {
             Some(trust_domain) => trust_domain,
             None => TrustDomain::new(&format!("{}.{}", self.cluster, self.clusterset))

@@ -37,8 +37,8 @@ pub(crate) fn sample() -> anyhow::Result<String> {
 
 /// YAML with the order of its fields.
 enum Node {
-    List(Vec<Node>),
-    Map(Vec<(String, Node)>),
+    List(Vec<Self>),
+    Map(Vec<(String, Self)>),
     None,
     /// A number or a boolean, as it is written.
     Plain(String),
@@ -287,7 +287,7 @@ mod tests {
             // Prose never has a colon after its first word.
             let name = line.trim_start().strip_prefix("# ").and_then(|line| {
                 let name = line.split_once(':')?.0.trim_start();
-                (!name.contains(' ') && name.starts_with(char::is_lowercase)).then_some(name)
+                name.chars().all(char::is_alphanumeric).then_some(name)
             });
             lines.push(if name.is_some() { line.replacen("# ", "", 1) } else { line.to_owned() });
         }

@@ -27,7 +27,8 @@ pub(crate) struct TelemetrySettings {
     /// The file to which access log lines are appended. Default: standard output.
     #[schemars(example = "./access.log")]
     pub(crate) access_log_file: Option<PathBuf>,
-    /// The share of requests that are traced when the caller does not say, 0.0 to 1.0.
+    /// The share of traces that the ingress begins or continues and that are exported,
+    /// 0.0 to 1.0; sidecars follow their callers. Costs nothing without `otlp`.
     pub(crate) sampling: f64,
     /// Where Prometheus scrapes /metrics.
     #[schemars(with = "String")]
@@ -66,7 +67,7 @@ impl Default for TelemetrySettings {
             access_log: AccessLogSetting::Off,
             access_log_format: FormatSetting::Text,
             access_log_file: None,
-            sampling: 0.01,
+            sampling: 1.0,
             metrics: loopback(15020),
             ready: loopback(15021),
             admin: loopback(15000),

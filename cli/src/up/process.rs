@@ -14,7 +14,7 @@ use isthmus_discovery::{
     ClientOptions, DiscoveryClient, GrpcTransport, NodeRole, Transport, WorkloadName,
 };
 use isthmus_dns::DnsServer;
-use isthmus_gateway::{EastWest, Ingress, Remote};
+use isthmus_gateway::{EastWest, FrontStatus, Ingress, Remote};
 use isthmus_model::{Label, Locality, NodeInfo, SpiffeId};
 use isthmus_runtime::{Drain, Signal, Signals, SnapshotCell, Stop};
 use isthmus_sidecar::Sidecar;
@@ -23,6 +23,7 @@ use isthmus_telemetry::{
     serve_admin, serve_health, serve_metrics,
 };
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::settings::{Settings, SidecarSettings};
@@ -30,7 +31,7 @@ use crate::up::board::Board;
 use crate::up::control::{Authorities, Control};
 use crate::up::explain::{Viewpoint, ViewpointKind};
 use crate::up::identity::{Identities, Identity, Issuance, follow_bundles};
-use crate::up::{Selection, data_plane, explain, names};
+use crate::up::{Selection, data_plane, explain, names, ready};
 
 /// Runs the selected roles until SIGTERM or SIGINT.
 pub(crate) async fn run(settings: Settings, selection: Selection) -> anyhow::Result<()> {
@@ -248,7 +249,21 @@ impl Process {
         }
         self.board.client(name, Arc::clone(&client));
         self.clients.push(Arc::clone(&client));
+        if role != NodeRole::Ingress {
+            self.await_configuration(name, &client, None);
+        }
         Ok(client)
+    }
+
+    /// Keeps readiness off until a role has its first configuration.
+    fn await_configuration(
+        &mut self,
+        role: &str,
+        client: &Arc<DiscoveryClient>,
+        fronts: Option<watch::Receiver<Vec<FrontStatus>>>,
+    ) {
+        let (client, stop) = (Arc::clone(client), self.stop());
+        self.tasks.spawn(ready::follow(&self.readiness, role, client, fronts, stop));
     }
 
     async fn start_gateway(&mut self, identities: &Identities) -> anyhow::Result<()> {
@@ -259,7 +274,7 @@ impl Process {
             let own = self.system_identity(identities, "isthmus-eastwest").await?;
             let subject = (None, locality.clone());
             let client = self.client(&own, "eastwest", NodeRole::EastWest, subject)?;
-            let tls = own.0.tls.clone();
+            let tls = own.0.tls;
             let eastwest =
                 data_plane::eastwest(&settings, self.telemetry(), tls, client.snapshots())?;
             let links = eastwest.links();
@@ -275,10 +290,11 @@ impl Process {
             let own = self.system_identity(identities, "isthmus-ingress").await?;
             let client = self.client(&own, "ingress", NodeRole::Ingress, (None, locality))?;
             let snapshots = client.snapshots();
-            let tls = Some(own.0.tls.clone());
+            let tls = Some(own.0.tls);
             let ingress =
                 data_plane::ingress(&settings, self.telemetry(), tls, snapshots.clone(), remote)?;
             self.board.fronts(ingress.status());
+            self.await_configuration("ingress", &client, Some(ingress.status()));
             self.board.services(snapshots.clone());
             self.board.viewpoint(Viewpoint {
                 name: "ingress".into(),
@@ -306,7 +322,7 @@ impl Process {
         let subject = (Some(workload), locality);
         let client = self.client(&own, &name, NodeRole::Sidecar, subject)?;
         let discovery = (client.snapshots(), client.on_demand());
-        let tls = own.0.tls.clone();
+        let tls = own.0.tls;
         let running = data_plane::sidecar(&settings, sidecar, self.telemetry(), tls, discovery)?;
         self.board.viewpoint(Viewpoint {
             name: format!("{}/{}", sidecar.namespace, sidecar.name),

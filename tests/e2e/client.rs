@@ -1,0 +1,11 @@
+//! Clients: one request, raw bytes, steady traffic, DNS questions.
+
+mod call;
+mod dns;
+mod raw;
+mod traffic;
+
+pub(crate) use call::{Call, Reply};
+pub(crate) use dns::{Answer, ask};
+pub(crate) use raw::{Raw, exchange};
+pub(crate) use traffic::Traffic;
