@@ -24,6 +24,8 @@ mod identity;
 
 mod names;
 
+mod ports;
+
 mod process;
 
 mod ready;

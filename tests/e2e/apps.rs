@@ -117,7 +117,7 @@ async fn accept(listener: TcpListener, kind: Kind, shared: Arc<Shared>) {
 async fn serve(stream: TcpStream, kind: Kind, shared: Arc<Shared>) {
     // What a client does to its connection is no concern of a sample.
     let _ = match kind {
-        Kind::Http => {
+        Kind::Http | Kind::Http2 => {
             http::serve(stream, shared).await;
             Ok(())
         }

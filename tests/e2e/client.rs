@@ -5,7 +5,7 @@ mod dns;
 mod raw;
 mod traffic;
 
-pub(crate) use call::{Call, Reply};
+pub(crate) use call::Call;
 pub(crate) use dns::{Answer, ask};
-pub(crate) use raw::{Raw, exchange};
+pub(crate) use raw::exchange;
 pub(crate) use traffic::Traffic;

@@ -40,10 +40,7 @@ async fn comes_from(what: &str, cluster: &str, call: &Call) {
 async fn without_local_endpoints_the_other_cluster_answers_until_they_return() {
     let world = world().await;
     let east = world.cluster("east");
-    let calls = [
-        east.get("/").host("cart.test"),
-        east.call_from("frontend", &url("cart", "/")),
-    ];
+    let calls = [east.get("/").host("cart.test"), east.call_from("frontend", &url("cart", "/"))];
     for call in &calls {
         comes_from("at first", "east", call).await;
     }

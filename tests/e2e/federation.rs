@@ -5,9 +5,8 @@ use crate::world::{App, Cluster, Link, World, http_route};
 
 /// A route to a service of the clusterset.
 pub(crate) fn imported(service: &str) -> String {
-    let backend = format!(
-        "{{group: multicluster.x-k8s.io, kind: ServiceImport, name: {service}, port: 80}}"
-    );
+    let backend =
+        format!("{{group: multicluster.x-k8s.io, kind: ServiceImport, name: {service}, port: 80}}");
     let rules = format!("- {{backendRefs: [{backend}]}}");
     http_route(service, &format!("{service}.test"), &rules)
 }
@@ -35,11 +34,8 @@ fn west() -> Cluster {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_of_the_peer_is_reached_from_the_ingress_and_from_a_sidecar() {
-    let world = World::start([
-        east().link(Link::to("west")),
-        west().link(Link::from("east")),
-    ])
-    .await;
+    let world =
+        World::start([east().link(Link::to("west")), west().link(Link::from("east"))]).await;
     let (east, west) = (world.cluster("east"), world.cluster("west"));
     east.is_linked_to("west").await;
     west.is_linked_to("east").await;
@@ -82,6 +78,7 @@ async fn only_what_both_sides_allow_is_imported() {
     ])
     .await;
     let (east, west) = (world.cluster("east"), world.cluster("west"));
+    east.is_linked_to("west").await;
     east.sees("cart", "west").await;
     let answer = east.call_from("frontend", &url("cart", "/")).send().await;
     assert_eq!(answer.cluster(), "west");

@@ -19,7 +19,10 @@ async fn clients_of_http1_and_http2_reach_the_application() {
     for call in [cluster.get("/a?b=c"), cluster.get("/a?b=c").http2()] {
         let answer = call.host("shop.test").send().await;
         assert_eq!(answer.service(), "cart");
-        assert_eq!((&answer.json()["path"], &answer.json()["query"]), (&json!("/a"), &json!("b=c")));
+        assert_eq!(
+            (&answer.json()["path"], &answer.json()["query"]),
+            (&json!("/a"), &json!("b=c"))
+        );
     }
     let large = vec![b'x'; 3_000_000];
     for call in [cluster.get("/upload"), cluster.get("/upload").http2()] {
@@ -47,7 +50,8 @@ async fn what_a_client_says_about_other_proxies_is_replaced() {
     assert_eq!(answer.seen("x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(answer.seen("x-forwarded-host"), ["shop.test"]);
     assert_eq!(answer.seen("x-forwarded-proto"), ["http"]);
-    for gone in ["forwarded", "x-isthmus-port", "x-forwarded-client-cert", "x-secret", "connection"] {
+    for gone in ["forwarded", "x-isthmus-port", "x-forwarded-client-cert", "x-secret", "connection"]
+    {
         assert_eq!(answer.seen(gone), [""; 0], "{gone}");
     }
     assert_eq!(answer.seen("host"), ["shop.test"]);
@@ -74,7 +78,7 @@ async fn the_operator_sees_each_request_once_in_the_access_log_and_the_metrics()
     assert_eq!(log.len(), 2, "{log:?}");
     eventually("the metrics count the request", || async {
         let labels = ["response_code=\"200\"", "reporter=\"ingress\""];
-        let count = cluster.metric("istio_requests_total", &labels).await;
+        let count = cluster.metric("isthmus_requests_total", &labels).await;
         if count == 1.0 { Ok(()) } else { Err(cluster.metrics().await) }
     })
     .await;

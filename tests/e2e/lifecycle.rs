@@ -39,7 +39,13 @@ async fn requests_in_flight_are_answered_before_the_process_ends() {
     })
     .await;
     eventually("new clients are turned away", || async {
-        edge.clone().try_send().await.map_or(Ok(()), |answer| Err(answer.text()))
+        world
+            .only()
+            .get("/")
+            .host(HOST)
+            .try_send()
+            .await
+            .map_or(Ok(()), |answer| Err(answer.text()))
     })
     .await;
     cluster.app("cart").release();
@@ -62,11 +68,28 @@ async fn an_idle_process_ends_at_once_when_it_is_asked_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_waits_for_another_says_so_and_ends_when_it_is_asked_to() {
+    let mut world = World::prepare([shop().processes([Role::Gateway])]).await;
+    let ready = world.only().ready(&Role::Gateway);
+    eventually("the process says that it is not ready", || async {
+        let answer = Call::get(ready, "/healthz/ready").try_send().await?;
+        if answer.status == 503 { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
+    world.only().ask_to_end(&Role::Gateway);
+    let status = world.only_mut().ended(&Role::Gateway).await;
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_restarted_without_its_controller_serves_what_it_knew() {
     let sidecar = Role::Sidecar("cart".into());
     let roles = [Role::Ca, Role::Controller, Role::Gateway, sidecar.clone()];
     let mut world = World::of(shop().processes(roles)).await;
     answers(world.only()).await;
+    for role in ["eastwest", "ingress", "shop-cart"] {
+        world.only().has_saved(role).await;
+    }
 
     world.only_mut().kill_process(&Role::Controller);
     assert_eq!(world.only().get("/").host(HOST).send().await.service(), "cart");

@@ -8,7 +8,8 @@ use crate::federation::url;
 use crate::wait::eventually;
 use crate::world::{App, Cluster, Link, Role, Running, World, run_to_end};
 
-const TO_CART: &str = "- {matches: [{path: {value: /cart}}], backendRefs: [{name: cart, port: 80}]}";
+const TO_CART: &str =
+    "- {matches: [{path: {value: /cart}}], backendRefs: [{name: cart, port: 80}]}";
 
 fn shop() -> Cluster {
     Cluster::named("east")
@@ -22,7 +23,10 @@ fn shop() -> Cluster {
 async fn names_of_services_have_addresses_and_others_do_not_exist() {
     let world = World::start([
         shop().link(Link::to("west")),
-        Cluster::named("west").app(App::http("stock").meshed()).export("stock").link(Link::from("east")),
+        Cluster::named("west")
+            .app(App::http("stock").meshed())
+            .export("stock")
+            .link(Link::from("east")),
     ])
     .await;
     let east = world.cluster("east");
@@ -52,14 +56,14 @@ async fn explain_names_the_route_and_the_endpoint_that_a_request_takes() {
     let cluster = world.only();
     assert_eq!(cluster.get("/cart").host("shop.test").send().await.service(), "cart");
     let text = explain(cluster, &["http://shop.test/cart/1"]).await;
-    assert!(text.contains("HTTPRoute shop/shop") || text.contains("shop/shop"), "{text}");
-    assert!(text.contains("=> endpoint "), "{text}");
+    assert!(text.contains("HTTPRoute shop/shop rule 0"), "{text}");
+    assert!(text.contains("spiffe://east.e2e/ns/shop/sa/cart"), "{text}");
     let text = explain(cluster, &["http://shop.test/other"]).await;
     assert!(text.contains("404"), "{text}");
     let url = "http://cart.shop.svc.cluster.local/";
     assert_eq!(cluster.call_from("frontend", url).send().await.service(), "cart");
     let text = explain(cluster, &[url, "--from", "shop/frontend"]).await;
-    assert!(text.contains("=> endpoint "), "{text}");
+    assert!(text.contains("spiffe://east.e2e/ns/shop/sa/cart"), "{text}");
     let missing = url_of_nobody();
     let text = explain(cluster, &[&missing, "--from", "shop/frontend"]).await;
     assert!(text.contains("404"), "{text}");
@@ -104,7 +108,7 @@ async fn check_reports_every_error_and_fails() {
     let bad = run(cluster, &["up", "--check"]).await;
     assert_eq!(bad.status.code(), Some(1), "{bad:?}");
     let report = String::from_utf8_lossy(&bad.stdout).into_owned();
-    for text in ["bad.yaml", "metadata.name", "worse.yaml", "2 errors"] {
+    for text in ["bad.yaml", "metadata.name", "worse.yaml"] {
         assert!(report.contains(text), "{text} is not in:\n{report}");
     }
     let file = cluster.settings_file(&Role::Up);

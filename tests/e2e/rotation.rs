@@ -60,6 +60,12 @@ async fn roots(cluster: &Running) -> BTreeSet<String> {
     let file = cluster.settings_file(&Role::Up);
     let file = file.to_str().expect("temporary folders have readable names");
     let output = run_to_end(["ca", "bundle", "-f", file]).await;
+    assert!(output.status.success(), "{output:?}");
     let bundle: Value = serde_json::from_slice(&output.stdout).expect("a bundle is JSON");
-    bundle["keys"].as_array().expect("a bundle has keys").iter().map(|k| k["x"].to_string()).collect()
+    bundle["keys"]
+        .as_array()
+        .expect("a bundle has keys")
+        .iter()
+        .map(|k| k["x"].to_string())
+        .collect()
 }

@@ -292,7 +292,11 @@ const CHUNKS: &[(&str, &str, Expect)] = &[
     ("letters for the line end", "5\r\nhelloXX0\r\n\r\n", RefusedInBody),
     ("last chunk with LF first", "5\r\nhello\r\n0\n\r\n", RefusedInBody),
     ("last line with LF", "5\r\nhello\r\n0\r\n\n", RefusedInBody),
-    ("trailer that looks like a request", "0\r\nX:GET /hidden HTTP/1.1\r\n\r\n", RefusedOrCanonical),
+    (
+        "trailer that looks like a request",
+        "0\r\nX:GET /hidden HTTP/1.1\r\n\r\n",
+        RefusedOrCanonical,
+    ),
     ("forbidden trailer", "0\r\nContent-Length: 50\r\n\r\n", RefusedOrCanonical),
     ("trailer without a colon", "0\r\nGET /hidden HTTP/1.1\r\n\r\n", RefusedInBody),
 ];

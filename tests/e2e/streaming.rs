@@ -20,11 +20,11 @@ fn cluster(app: App) -> Cluster {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_streams_both_ways_at_once_and_keeps_its_trailers() {
-    let world = World::of(cluster(App::http("cart"))).await;
-    for is_http2 in [false, true] {
+    for (app, is_http2) in [(App::http("cart"), false), (App::http2("cart"), true)] {
+        let world = World::of(cluster(app)).await;
         let call = world.only().get("/echo").host(HOST).method("POST");
-        // Over HTTP/1.1 a trailer is passed on only when it is announced; HTTP/2 has no
-        // such rule.
+        // In HTTP/1.1 a trailer is passed on only when it is announced; HTTP/2 has no such
+        // rule.
         let call = if is_http2 { call.http2() } else { call };
         let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, std::convert::Infallible>>(1);
         let body = StreamBody::new(Box::pin(stream(receiver)));
@@ -58,7 +58,7 @@ fn stream<T>(mut receiver: mpsc::Receiver<T>) -> impl futures_util::Stream<Item 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn trailers_of_an_answer_reach_the_client() {
-    let world = World::of(cluster(App::http("cart"))).await;
+    let world = World::of(cluster(App::http2("cart"))).await;
     let answer = world.only().get("/trailers").host(HOST).http2().send().await;
     assert_eq!(answer.service(), "cart");
     assert_eq!(answer.trailers.unwrap()["x-checksum"], "abc");

@@ -17,9 +17,8 @@ impl Certificate {
     fn new(name: &str, host: &str) -> Self {
         let CertifiedKey { cert, signing_key }: CertifiedKey<KeyPair> =
             generate_simple_self_signed([host.to_owned()]).unwrap();
-        let indented = |pem: String| -> String {
-            pem.lines().map(|line| format!("    {line}\n")).collect()
-        };
+        let indented =
+            |pem: String| -> String { pem.lines().map(|line| format!("    {line}\n")).collect() };
         let secret = format!(
             "apiVersion: v1
 kind: Secret

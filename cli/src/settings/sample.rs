@@ -286,8 +286,10 @@ mod tests {
         for line in text.lines() {
             // Prose never has a colon after its first word.
             let name = line.trim_start().strip_prefix("# ").and_then(|line| {
-                let name = line.split_once(':')?.0.trim_start();
-                name.chars().all(char::is_alphanumeric).then_some(name)
+                let name = line.split_once(": ").map(|(name, _)| name);
+                let name = name.or_else(|| line.strip_suffix(':'))?.trim_start();
+                let is_field = name.starts_with(char::is_lowercase);
+                (is_field && name.chars().all(char::is_alphanumeric)).then_some(name)
             });
             lines.push(if name.is_some() { line.replacen("# ", "", 1) } else { line.to_owned() });
         }

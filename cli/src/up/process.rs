@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use isthmus_certs::{AuthorityHandle, BundleCell, BundleSet, peer_id};
+use isthmus_certs::{BundleCell, BundleSet, peer_id};
 use isthmus_discovery::{
     ClientOptions, DiscoveryClient, GrpcTransport, NodeRole, Transport, WorkloadName,
 };
@@ -18,11 +18,7 @@ use isthmus_gateway::{EastWest, FrontStatus, Ingress, Remote};
 use isthmus_model::{Label, Locality, NodeInfo, SpiffeId};
 use isthmus_runtime::{Drain, Signal, Signals, SnapshotCell, Stop};
 use isthmus_sidecar::Sidecar;
-use isthmus_telemetry::{
-    AdminError, AdminRoutes, ControlServer, OtlpOptions, Readiness, Telemetry, TelemetryOptions,
-    serve_admin, serve_health, serve_metrics,
-};
-use serde_json::json;
+use isthmus_telemetry::{ControlServer, OtlpOptions, Readiness, Telemetry, TelemetryOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -39,21 +35,37 @@ pub(crate) async fn run(settings: Settings, selection: Selection) -> anyhow::Res
     create_state(&settings.state)?;
     let settings = Arc::new(settings);
     let mut process = Process::new(Arc::clone(&settings), &selection)?;
-    let started = process.start(&selection).await;
-    if let Err(error) = started {
-        process.end(Duration::ZERO, Duration::ZERO).await;
-        return Err(error);
-    }
-    tracing::info!(cluster = %settings.cluster, process = %selection.name(), "ready");
-    loop {
-        match signals.next().await {
-            Signal::Terminate => break,
-            Signal::Reload => tracing::info!("manifests are watched; there is nothing to reload"),
+    // A process may wait for others at its start, for the authority first of all.
+    let started = tokio::select! {
+        started = process.start(&selection) => started.map(|()| true),
+        () = terminated(&mut signals) => Ok(false),
+    };
+    match started {
+        Ok(true) => {}
+        Ok(false) => {
+            process.end(Duration::ZERO, Duration::ZERO).await;
+            return Ok(());
+        }
+        Err(error) => {
+            process.end(Duration::ZERO, Duration::ZERO).await;
+            return Err(error);
         }
     }
+    tracing::info!(cluster = %settings.cluster, process = %selection.name(), "started");
+    terminated(&mut signals).await;
     tracing::info!("ending");
     process.end(settings.drain.delay, settings.drain.deadline).await;
     Ok(())
+}
+
+/// Waits until the process is asked to end.
+async fn terminated(signals: &mut Signals) {
+    loop {
+        match signals.next().await {
+            Signal::Terminate => return,
+            Signal::Reload => tracing::info!("manifests are watched; there is nothing to reload"),
+        }
+    }
 }
 
 /// Creates the state folder, for the owner alone.
@@ -119,7 +131,9 @@ impl Process {
 
     async fn start(&mut self, selection: &Selection) -> anyhow::Result<()> {
         self.readiness.set_waiting("start", "the process is starting");
-        self.serve_control()?;
+        let telemetry = self.telemetry.as_ref().expect("telemetry runs until the end");
+        let servers = ports::serve(&self.settings, telemetry, &self.readiness, &self.board)?;
+        self.servers.extend(servers);
         let all = *selection == Selection::All;
         let settings = Arc::clone(&self.settings);
         if (all && settings.ca.enabled) || *selection == Selection::Ca {
@@ -162,25 +176,6 @@ impl Process {
             self.start_dns(&identities).await?;
         }
         self.readiness.set_ready("start");
-        Ok(())
-    }
-
-    /// Metrics, readiness and admin.
-    fn serve_control(&mut self) -> anyhow::Result<()> {
-        let ports = &self.settings.telemetry;
-        let metrics = serve_metrics(ports.metrics, self.telemetry().registry())?;
-        let health = serve_health(ports.ready, &self.readiness)?;
-        let routes = AdminRoutes::new();
-        let (board, settings) = (Arc::clone(&self.board), Arc::clone(&self.settings));
-        routes.get("/status", move |_| Ok(board.status(&settings)));
-        let board = Arc::clone(&self.board);
-        routes.get("/explain", move |query| explain::answer(&board.viewpoints(), query));
-        let board = Arc::clone(&self.board);
-        routes.post("/ca/rotate", move |_| rotate(&board));
-        let board = Arc::clone(&self.board);
-        routes.get("/ca/bundle", move |_| bundle(&board));
-        let admin = serve_admin(ports.admin, &routes)?;
-        self.servers.extend([metrics, health, admin]);
         Ok(())
     }
 
@@ -400,25 +395,6 @@ fn grpc(settings: &Settings, identity: &Identity) -> anyhow::Result<GrpcTranspor
         controller,
         identify: Arc::new(|chain| peer_id(chain).ok()),
     })
-}
-
-fn authority(board: &Board) -> Result<AuthorityHandle, AdminError> {
-    let reason = || "the authority runs in another process".to_owned();
-    board.authority().ok_or_else(|| AdminError::Unavailable { reason: reason() })
-}
-
-/// The trust bundle of the authority of this process.
-fn bundle(board: &Board) -> Result<serde_json::Value, AdminError> {
-    let jwks = authority(board)?.read(|authority| authority.bundle().to_jwks());
-    Ok(json!({ "bundle": String::from_utf8_lossy(&jwks) }))
-}
-
-/// Rotates the authority of this process.
-fn rotate(board: &Board) -> Result<serde_json::Value, AdminError> {
-    authority(board)?
-        .rotate_now()
-        .map(|()| json!({ "rotation": "begun" }))
-        .map_err(|error| AdminError::Unavailable { reason: error.to_string() })
 }
 
 /// Time that each part of the controller side gets to end.

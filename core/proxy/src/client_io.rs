@@ -68,6 +68,11 @@ impl<S: AsyncRead + Unpin> hyper::rt::Read for ClientIo<S> {
         if this.watch.is_over() {
             return Poll::Ready(Ok(()));
         }
+        if this.watch.refusal.get().is_some() {
+            // hyper takes anything for a trailer, NUL bytes as well, and would wait for
+            // its end; after a refusal there is nothing to wait for.
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         let room = buf.remaining();
         if !this.prefix.is_empty() {
             let first = this.prefix.split_to(room.min(this.prefix.len()));

@@ -18,6 +18,7 @@ use isthmus_telemetry::{AccessRecord, HopRole, Protocol, ResponseFlag, SpanRef};
 use crate::balancer::Picked;
 use crate::body::{RequestBody, RequestProgress};
 use crate::outlier::Outcome;
+use crate::watch::ActiveRequest;
 use crate::worker::Worker;
 
 /// What is known of a request so far.
@@ -45,6 +46,8 @@ pub(crate) struct RequestLog {
     pub(crate) attempts: u32,
     bytes_sent: Cell<u64>,
     grpc: Option<u16>,
+    /// Keeps the client's connection from being idle.
+    _active: ActiveRequest,
     /// Whether the answer reached its end.
     completed: bool,
     broken: bool,
@@ -61,6 +64,7 @@ pub(crate) struct Begin {
     pub(crate) uri: Uri,
     pub(crate) client: Option<SocketAddr>,
     pub(crate) source_identity: Rc<str>,
+    pub(crate) active: ActiveRequest,
 }
 
 impl RequestLog {
@@ -88,6 +92,7 @@ impl RequestLog {
             attempts: 0,
             bytes_sent: Cell::new(0),
             grpc: None,
+            _active: begin.active,
             completed: false,
             broken: false,
         })

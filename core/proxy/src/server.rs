@@ -198,7 +198,9 @@ where
     let mut serving = std::pin::pin!(
         http1::Builder::new()
             .half_close(true)
-            .pipeline_flush(true)
+            // Not `pipeline_flush`: with it, hyper leaves its own refusals (and answers
+            // before them) in the buffer for as long as unread bytes follow them.
+            .writev(false)
             .max_buf_size(settings.header_bytes_max.max(MIN_BUFFER_BYTES))
             .max_headers(settings.header_count_max)
             .serve_connection(io, service)

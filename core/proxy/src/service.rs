@@ -23,7 +23,7 @@ use crate::headers::{self, ClientInfo, UpgradeRequest};
 use crate::log::{Begin, RequestLog};
 use crate::relay::{self, Answer, Failure, MESH_PORT_HEADER, Outgoing};
 use crate::router::{Route, RouteInput, Router};
-use crate::watch::Watch;
+use crate::watch::{ActiveRequest, Watch};
 use crate::worker::Worker;
 
 /// One client connection.
@@ -51,7 +51,6 @@ pub(crate) async fn handle(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
-    let _active = Active::begin(&connection.watch);
     let (mut parts, body) = request.into_parts();
     let is_connect = parts.method == Method::CONNECT;
     let one = parts.version != Version::HTTP_2;
@@ -97,22 +96,6 @@ pub(crate) async fn handle(
     Ok(reply)
 }
 
-/// Counts a request of the connection until it has an answer.
-struct Active<'a>(&'a Watch);
-
-impl<'a> Active<'a> {
-    fn begin(watch: &'a Watch) -> Self {
-        watch.request_began();
-        Self(watch)
-    }
-}
-
-impl Drop for Active<'_> {
-    fn drop(&mut self) {
-        self.0.request_ended();
-    }
-}
-
 fn begin(connection: &Connection, parts: &Parts) -> Box<RequestLog> {
     let grpc = parts.version == Version::HTTP_2 && is_grpc(parts);
     let protocol = match parts.version {
@@ -130,6 +113,7 @@ fn begin(connection: &Connection, parts: &Parts) -> Box<RequestLog> {
         uri: parts.uri.clone(),
         client: connection.address,
         source_identity: Rc::clone(&connection.identity),
+        active: ActiveRequest::begin(&connection.watch),
     })
 }
 

@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::rc::Weak;
+use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(crate) struct Watch {
     phase: Cell<Phase>,
     /// When the phase began, or for bodies when a byte last came.
     since: Cell<u32>,
-    /// Requests that have not been answered.
+    /// Requests whose answers have not ended.
     in_flight: Cell<u32>,
     expired: Cell<bool>,
     draining: Cell<bool>,
@@ -60,15 +60,6 @@ impl Watch {
         if !reader.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *reader = Some(waker.clone());
         }
-    }
-
-    pub(crate) fn request_began(&self) {
-        self.in_flight.set(self.in_flight.get() + 1);
-    }
-
-    pub(crate) fn request_ended(&self) {
-        self.in_flight.set(self.in_flight.get().saturating_sub(1));
-        self.since.set(self.now());
     }
 
     /// Whether the connection has taken too long and must end.
@@ -117,6 +108,38 @@ impl Drop for Watch {
         if let Some(worker) = self.worker.upgrade() {
             worker.connection_ended();
         }
+    }
+}
+
+/// A request of a connection, from its head to the end of its answer: a long download is
+/// not an idle connection.
+pub(crate) struct ActiveRequest {
+    watch: Rc<Watch>,
+}
+
+impl ActiveRequest {
+    pub(crate) fn begin(watch: &Rc<Watch>) -> Self {
+        watch.in_flight.set(watch.in_flight.get() + 1);
+        Self { watch: Rc::clone(watch) }
+    }
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        let watch = &self.watch;
+        watch.in_flight.set(watch.in_flight.get().saturating_sub(1));
+        watch.since.set(watch.now());
+        if watch.is_over()
+            && let Some(reader) = watch.reader.take()
+        {
+            reader.wake();
+        }
+    }
+}
+
+impl fmt::Debug for ActiveRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActiveRequest").finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HeaderName, HOST};
+use http::header::{HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -152,7 +152,8 @@ impl Call {
         let mut tasks = JoinSet::new();
         let request = self.request(body);
         let io = TokioIo::new(stream);
-        let text = |error: hyper::Error| format!("{error}: {:?}", std::error::Error::source(&error));
+        let text =
+            |error: hyper::Error| format!("{error}: {:?}", std::error::Error::source(&error));
         let response = if self.is_http2 {
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), io)

@@ -43,11 +43,6 @@ impl Traffic {
         .await;
     }
 
-    /// How many failed so far.
-    pub(crate) fn failed(&self) -> usize {
-        self.tally.failures.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
     /// Ends, after the requests that are under way, and fails if any request failed.
     pub(crate) async fn ends_without_a_failure(self) {
         let (succeeded, failures) = self.end().await;

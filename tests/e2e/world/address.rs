@@ -134,7 +134,17 @@ const LINK: u16 = 15443;
 const METRICS: u16 = 15020;
 const READY: u16 = 15021;
 const PORTS: [u16; 12] = [
-    APPLICATION, MESH, OUTBOUND, INBOUND, ADMIN, DISCOVERY, DNS, FEDERATION, LINK, METRICS, READY,
+    APPLICATION,
+    MESH,
+    OUTBOUND,
+    INBOUND,
+    ADMIN,
+    DISCOVERY,
+    DNS,
+    FEDERATION,
+    LINK,
+    METRICS,
+    READY,
     8443,
 ];
 /// Networks are `127.64.0.0` to `127.223.255.0`: away from what people use by hand.

@@ -33,12 +33,6 @@ impl Cluster {
         }
     }
 
-    /// Puts the cluster into a region.
-    pub(crate) fn region(mut self, region: &str) -> Self {
-        self.region = region.into();
-        self
-    }
-
     /// Adds a Gateway with one HTTP listener on port 80 for every host.
     pub(crate) fn gateway(self) -> Self {
         self.listener(Listener::http(80))
@@ -222,6 +216,8 @@ pub(crate) struct App {
 pub(crate) enum Kind {
     /// HTTP/1.1 and HTTP/2 without TLS; answers with JSON.
     Http,
+    /// The same, with a Service that says that it speaks HTTP/2.
+    Http2,
     /// Raw bytes, sent back.
     Echo,
     /// HTTP/1.1, remembering every byte.
@@ -247,6 +243,11 @@ impl App {
     /// An HTTP application that says what reached it.
     pub(crate) fn http(service: &str) -> Self {
         Self::new(service, Kind::Http)
+    }
+
+    /// An HTTP application that is spoken to in HTTP/2.
+    pub(crate) fn http2(service: &str) -> Self {
+        Self::new(service, Kind::Http2)
     }
 
     /// A TCP application that sends every byte back.

@@ -117,6 +117,7 @@ spec:
 fn service(app: &App) -> String {
     let protocol = match app.kind {
         Kind::Echo => "tcp",
+        Kind::Http2 => "kubernetes.io/h2c",
         Kind::Http | Kind::Recorder | Kind::Upgrader => "http",
     };
     format!(

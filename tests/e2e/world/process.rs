@@ -40,9 +40,12 @@ impl Process {
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the process ends", || {
-            std::future::ready(child.try_wait().map_err(|e| e.to_string()).and_then(|status| {
-                status.ok_or_else(|| "it runs".to_owned())
-            }))
+            std::future::ready(
+                child
+                    .try_wait()
+                    .map_err(|e| e.to_string())
+                    .and_then(|status| status.ok_or_else(|| "it runs".to_owned())),
+            )
         })
         .await
     }

@@ -13,7 +13,7 @@ use super::{App, Cluster, Plan, Process, Role, manifests, settings};
 use crate::apps::Application;
 use crate::client::Call;
 use crate::relay::Relay;
-use crate::wait::eventually;
+use crate::wait::{eventually, eventually_true};
 
 /// A cluster with its processes and applications.
 pub(crate) struct Running {
@@ -251,6 +251,12 @@ impl Running {
             std::future::ready(found.ok_or_else(|| self.access_log(role)))
         })
         .await
+    }
+
+    /// Waits until a role has saved its last good configuration.
+    pub(crate) async fn has_saved(&self, role: &str) {
+        let file = self.folder.join("state").join(format!("snapshot-{role}.json"));
+        eventually_true(&format!("{} exists", file.display()), || file.exists()).await;
     }
 
     /// The settings file of a process.

@@ -1,0 +1,1 @@
+"""The benchmarks' parts: harness, clusters, peers, loads, and one module for each benchmark."""
