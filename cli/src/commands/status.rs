@@ -139,10 +139,8 @@ fn services(rows: &[Value], wide: bool) -> Table {
 
 /// `2/3`: two of three endpoints take requests.
 fn ready(endpoints: &[Value]) -> String {
-    let healthy = endpoints.iter().filter(|endpoint| {
-        endpoint["health"].as_str().is_none_or(|health| health.eq_ignore_ascii_case("healthy"))
-    });
-    format!("{}/{}", healthy.count(), endpoints.len())
+    let is_ready = |endpoint: &&Value| endpoint["health"].as_str().is_none_or(|it| it == "ready");
+    format!("{}/{}", endpoints.iter().filter(is_ready).count(), endpoints.len())
 }
 
 fn listeners(rows: &[Value], _wide: bool) -> Table {
@@ -241,6 +239,7 @@ fn seconds(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use isthmus_model::Health;
     use isthmus_telemetry::AdminRoutes;
     use serde_json::json;
 
@@ -259,7 +258,7 @@ mod tests {
                 {"cluster": "c"},
             ],
             "services": [{"host": "cart.shop.svc.clusterset.local", "ports": [80, 81], "clusters": ["a", "b"],
-                "endpoints": [{"health": "healthy"}, {"health": "unhealthy"}]}],
+                "endpoints": [{"health": Health::Ready}, {"health": Health::NotReady}]}],
             "certificates": [{"identity": "spiffe://a.demo/ns/shop/sa/web", "standing": "fresh", "secondsLeft": 3599}],
             "configErrors": [{"file": "a.yaml", "document": 2, "object": "Service shop/x", "field": "spec.ports", "reason": "is required"}],
             "conditions": ["Gateway shop/g: Accepted is false"],

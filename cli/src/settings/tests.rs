@@ -54,7 +54,7 @@ fn paths_are_relative_to_the_settings_file() {
 fn a_field_that_cannot_be_read_is_named_with_its_line() {
     for (more, want) in [
         ("ingres: {}\n", "3: ingres: unknown field"),
-        ("workers: many\n", "3: workers: "),
+        ("workers: many\n", "3: workers: is not a whole number"),
         (
             "drain:\n  delay: 0s\n  deadline: soon\n",
             "5: drain.deadline: \"soon\" is not a duration",

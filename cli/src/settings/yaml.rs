@@ -128,7 +128,13 @@ fn message(text: &str) -> String {
     let text = text.split(" at line ").next().unwrap_or_default();
     // An advice to programmers, not to the author of the file.
     let text = text.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
-    text.trim_end().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let text = match text.trim_end() {
+        "invalid u16" => "is not a whole number from 0 to 65535",
+        "invalid u32" | "invalid u64" | "invalid usize" => "is not a whole number",
+        "invalid f32" | "invalid f64" => "is not a number",
+        other => other,
+    };
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 const DEPTH_MAX: usize = 32;

@@ -10,14 +10,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use isthmus_certs::{
-    AuthorityHandle, AuthorityIssuer, Bundle, BundleCell, BundleSet, Issuer, MeshTls, RenewError,
-    RenewSettings, RenewalHealth, Renewer, SvidCell, UnixIssuer,
+    AuthorityHandle, AuthorityIssuer, Bundle, BundleCell, BundleSet, Expected, Issuer, MeshTls,
+    RenewError, RenewSettings, RenewalHealth, Renewer, SvidCell, UnixIssuer, mesh_server_name,
+    peer_id,
 };
+use isthmus_discovery::GrpcTransport;
 use isthmus_model::name::SYSTEM_NAMESPACE;
 use isthmus_model::{Label, Snapshot, SpiffeId, TrustDomain};
 use isthmus_runtime::{SnapshotCell, Stop, error_chain};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use crate::settings::Settings;
 
 /// Where certificates come from.
 #[derive(Debug, Clone)]
@@ -36,6 +40,23 @@ pub(crate) struct Identity {
     pub(crate) health: watch::Receiver<RenewalHealth>,
     /// The bundle of the own trust domain, as the authority last said it.
     pub(crate) own_bundle: watch::Receiver<Option<Arc<Bundle>>>,
+}
+
+impl Identity {
+    /// How this identity subscribes to a controller in another process.
+    pub(crate) fn discovery(&self, settings: &Settings) -> anyhow::Result<GrpcTransport> {
+        let domain = &settings.trust_domain;
+        let text = format!("spiffe://{domain}/ns/isthmus-system/sa/isthmus-controller");
+        let controller = SpiffeId::parse(&text)?;
+        let expected = Expected::Exactly(controller.clone());
+        Ok(GrpcTransport {
+            address: settings.controller.discovery.to_string(),
+            tls: self.tls.client_config(&[b"h2"], expected)?,
+            server_name: mesh_server_name(),
+            controller,
+            identify: Arc::new(|chain| peer_id(chain).ok()),
+        })
+    }
 }
 
 /// Makes identities and keeps them fresh.

@@ -9,13 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use isthmus_certs::{BundleCell, BundleSet, peer_id};
-use isthmus_discovery::{
-    ClientOptions, DiscoveryClient, GrpcTransport, NodeRole, Transport, WorkloadName,
-};
+use isthmus_certs::{BundleCell, BundleSet};
+use isthmus_discovery::{ClientOptions, DiscoveryClient, NodeRole, Transport, WorkloadName};
 use isthmus_dns::DnsServer;
 use isthmus_gateway::{EastWest, FrontStatus, Ingress, Remote};
-use isthmus_model::{Label, Locality, NodeInfo, SpiffeId};
+use isthmus_model::{Label, Locality, NodeInfo};
 use isthmus_runtime::{Drain, Signal, Signals, SnapshotCell, Stop};
 use isthmus_sidecar::Sidecar;
 use isthmus_telemetry::{ControlServer, OtlpOptions, Readiness, Telemetry, TelemetryOptions};
@@ -27,7 +25,7 @@ use crate::up::board::Board;
 use crate::up::control::{Authorities, Control};
 use crate::up::explain::{Viewpoint, ViewpointKind};
 use crate::up::identity::{Identities, Identity, Issuance, follow_bundles};
-use crate::up::{Selection, data_plane, explain, names, ready};
+use crate::up::{Selection, data_plane, names, ports, ready};
 
 /// Runs the selected roles until SIGTERM or SIGINT.
 pub(crate) async fn run(settings: Settings, selection: Selection) -> anyhow::Result<()> {
@@ -220,7 +218,7 @@ impl Process {
                 if let Some(own) = own.as_deref() {
                     cell.publish(Arc::new(BundleSet::new([own])));
                 }
-                Transport::Grpc(grpc(settings, identity)?)
+                Transport::Grpc(identity.discovery(settings)?)
             }
         };
         let client = DiscoveryClient::start(ClientOptions {
@@ -381,20 +379,6 @@ impl Process {
             telemetry.shutdown(CONTROL_DEADLINE).await;
         }
     }
-}
-
-fn grpc(settings: &Settings, identity: &Identity) -> anyhow::Result<GrpcTransport> {
-    let text =
-        format!("spiffe://{}/ns/isthmus-system/sa/isthmus-controller", settings.trust_domain);
-    let controller = SpiffeId::parse(&text)?;
-    let expected = isthmus_certs::Expected::Exactly(controller.clone());
-    Ok(GrpcTransport {
-        address: settings.controller.discovery.to_string(),
-        tls: identity.tls.client_config(&[b"h2"], expected)?,
-        server_name: isthmus_certs::mesh_server_name(),
-        controller,
-        identify: Arc::new(|chain| peer_id(chain).ok()),
-    })
 }
 
 /// Time that each part of the controller side gets to end.
