@@ -1,8 +1,7 @@
 //! The nearest usable endpoint answers: here, then in the other cluster, then here again.
 
-use crate::client::{Call, Traffic};
+use crate::client::Traffic;
 use crate::federation::{imported, url};
-use crate::wait::eventually;
 use crate::world::{App, Cluster, Link, Role, World};
 
 async fn world() -> World {
@@ -25,36 +24,25 @@ async fn world() -> World {
     world
 }
 
-async fn comes_from(what: &str, cluster: &str, call: &Call) {
-    eventually(&format!("{what}: {cluster} answers"), || async {
-        let answer = call.try_send().await?;
-        match answer.status {
-            200 if answer.cluster() == cluster => Ok(()),
-            status => Err(format!("{status} {}", answer.text())),
-        }
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn without_local_endpoints_the_other_cluster_answers_until_they_return() {
     let world = world().await;
     let east = world.cluster("east");
     let calls = [east.get("/").host("cart.test"), east.call_from("frontend", &url("cart", "/"))];
     for call in &calls {
-        comes_from("at first", "east", call).await;
+        call.is_answered_by("east").await;
     }
     // No request fails: while the endpoint is being removed the application still runs.
     let traffic = Traffic::start(calls.clone());
     traffic.flows(10).await;
     east.remove_endpoints("cart");
     for call in &calls {
-        comes_from("without local endpoints", "west", call).await;
+        call.is_answered_by("west").await;
     }
     traffic.flows(20).await;
     east.restore_endpoints("cart");
     for call in &calls {
-        comes_from("with local endpoints again", "east", call).await;
+        call.is_answered_by("east").await;
     }
     traffic.flows(10).await;
     traffic.ends_without_a_failure().await;
@@ -65,10 +53,10 @@ async fn a_killed_peer_gives_way_to_local_endpoints_and_comes_back() {
     let mut world = world().await;
     let call = world.cluster("east").get("/").host("cart.test");
     world.cluster("east").remove_endpoints("cart");
-    comes_from("without local endpoints", "west", &call).await;
+    call.is_answered_by("west").await;
     world.cluster_mut("west").kill_process(&Role::Up);
     world.cluster("east").restore_endpoints("cart");
-    comes_from("with the peer killed", "east", &call).await;
+    call.is_answered_by("east").await;
     // Nobody waits for the dead: requests go on without a failure.
     let traffic = Traffic::start([call.clone()]);
     traffic.flows(20).await;
@@ -79,5 +67,5 @@ async fn a_killed_peer_gives_way_to_local_endpoints_and_comes_back() {
     west.is_ready().await;
     east.is_linked_to("west").await;
     east.remove_endpoints("cart");
-    comes_from("with the peer back", "west", &call).await;
+    call.is_answered_by("west").await;
 }

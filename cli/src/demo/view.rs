@@ -311,7 +311,6 @@ mod tests {
             transport: Some("tcp".to_owned()),
             rtt_micros: Some(12_345),
             loss_permille: Some(7.0),
-            ..Peer::default()
         };
         let status = Arc::new(Status { peers: vec![peer], ..Status::default() });
         let statuses = Statuses::from([("aws-us-east".to_owned(), Some(status))]);

@@ -183,6 +183,6 @@ async fn bundle(settings: &Path) -> Result<String> {
 
 /// How long a process may take to end by itself: longer than `drain.deadline` of the
 /// clusters.
-const END_WITHIN: Duration = Duration::from_secs(5);
+const END_WITHIN: Duration = Duration::from_secs(8);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const BUNDLE_WITHIN: Duration = Duration::from_secs(20);

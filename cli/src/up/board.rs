@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use isthmus_certs::{AuthorityHandle, RenewalHealth};
 use isthmus_discovery::{DiscoveryClient, SubscriberStatus};
 use isthmus_gateway::{FrontStatus, LinkHandle};
-use isthmus_model::{EndpointTarget, Snapshot, SpiffeId};
+use isthmus_model::{EndpointTarget, Snapshot, SpiffeId, TrustDomain};
 use isthmus_runtime::{SnapshotCell, clock};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -111,7 +111,7 @@ impl Board {
                 "generation": generation,
                 "roles": parts.roles,
                 "listeners": parts.fronts.as_ref().map(|fronts| listeners(&fronts.borrow())),
-                "peers": peers(parts.links.as_ref(), &control),
+                "peers": peers(parts.links.as_ref(), &control, parts.services.as_ref()),
                 "services": parts.services.as_ref().map(|cell| services(&cell.load())),
                 "subscribers": parts.subscribers.as_ref().map(|all| subscribers(&all.borrow())),
                 "clients": parts.clients.iter().map(client).collect::<Vec<_>>(),
@@ -141,8 +141,13 @@ fn listeners(fronts: &[FrontStatus]) -> Value {
     fronts.iter().map(one).collect()
 }
 
-/// Links joined with what the controller knows of the same peers.
-fn peers(links: Option<&LinkHandle>, control: &Value) -> Value {
+/// Links joined with what the controller knows of the same peers, and with the trust
+/// bundles in use.
+fn peers(
+    links: Option<&LinkHandle>,
+    control: &Value,
+    snapshots: Option<&SnapshotCell<Snapshot>>,
+) -> Value {
     let links = links.map(|links| links.set().status()).unwrap_or_default();
     let known = control.get("peers").and_then(Value::as_array).cloned().unwrap_or_default();
     let now = clock::now();
@@ -166,6 +171,13 @@ fn peers(links: Option<&LinkHandle>, control: &Value) -> Value {
         row["lastError"] = json!(status.last_error);
         let changes = status.changes.iter().map(|(why, count)| (why.label().to_owned(), *count));
         row["changes"] = json!(changes.collect::<std::collections::BTreeMap<_, _>>());
+    }
+    if let Some(snapshot) = snapshots.map(SnapshotCell::load) {
+        for row in &mut rows {
+            let domain = row["trustDomain"].as_str().and_then(|text| TrustDomain::new(text).ok());
+            let bundle = domain.and_then(|domain| snapshot.bundles().get(&domain));
+            row["bundleSequence"] = json!(bundle.map(|bundle| bundle.sequence));
+        }
     }
     Value::Array(rows)
 }

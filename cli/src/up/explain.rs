@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use isthmus_discovery::OnDemand;
 use isthmus_gateway::IngressRouter;
 use isthmus_model::{Label, RequestHead, Snapshot, Step, Trail};
 use isthmus_proxy::canonical::{self, Rules};
@@ -24,7 +25,7 @@ pub(crate) struct Viewpoint {
 #[derive(Debug, Clone)]
 pub(crate) enum ViewpointKind {
     Ingress,
-    Sidecar { namespace: Label },
+    Sidecar { namespace: Label, on_demand: OnDemand },
 }
 
 /// Answers one question.
@@ -62,6 +63,9 @@ pub(crate) fn answer(viewpoints: &[Viewpoint], query: &Query) -> Result<Value, A
         mesh_port: None,
         random: 0,
     };
+    if let ViewpointKind::Sidecar { namespace, on_demand } = &viewpoint.kind {
+        fetch(viewpoint, namespace, on_demand, &authority.host);
+    }
     let snapshot = viewpoint.snapshots.load();
     let mut trail = Trail::on();
     trail.note(|| Step {
@@ -71,7 +75,7 @@ pub(crate) fn answer(viewpoints: &[Viewpoint], query: &Query) -> Result<Value, A
     });
     let scheme_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
     let result = match &viewpoint.kind {
-        ViewpointKind::Sidecar { namespace } => {
+        ViewpointKind::Sidecar { namespace, .. } => {
             let router = OutboundRouter::new(namespace.clone(), 0);
             outcome(&router.route(&snapshot, &input, &mut trail))
         }
@@ -81,6 +85,18 @@ pub(crate) fn answer(viewpoints: &[Viewpoint], query: &Query) -> Result<Value, A
         }
     };
     Ok(json!({ "steps": trail.into_steps(), "result": result }))
+}
+
+/// Fetches a service that the workload has not called yet, as its first request would.
+fn fetch(viewpoint: &Viewpoint, namespace: &Label, on_demand: &OnDemand, host: &str) {
+    let Some(service) = OutboundRouter::new(namespace.clone(), 0).service_of(host) else { return };
+    if viewpoint.snapshots.load().service(&service).is_none() {
+        // The admin endpoint's handlers are synchronous; the control runtime has another
+        // thread, and the wait is bounded by discovery's own limit.
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(on_demand.want(&service));
+        });
+    }
 }
 
 fn ingress(

@@ -80,8 +80,8 @@ impl Identities {
 
     /// Issues an identity and renews it until the process drains.
     ///
-    /// An authority that cannot be reached yet is waited for: processes of a cluster may
-    /// start in any order.
+    /// An authority that cannot be reached yet is waited for, but not for ever: processes of
+    /// a cluster may start in any order, and may be restarted while it is away.
     pub(crate) async fn issue(
         &self,
         namespace: &Label,
@@ -101,7 +101,12 @@ impl Identities {
         let svid = SvidCell::new();
         let settings = RenewSettings::new(super::seed());
         let mut renewer = Renewer::new(issuer, id.clone(), svid.clone(), settings);
-        self.first(&mut renewer).await.with_context(|| format!("no identity for {id}"))?;
+        match tokio::time::timeout(FIRST_WAIT, self.first(&mut renewer)).await {
+            Ok(first) => first.with_context(|| format!("no identity for {id}"))?,
+            // A process that is restarted while the authority is away serves what needs no
+            // identity from its state on disk; mTLS fails closed until one is issued.
+            Err(_) => tracing::warn!(%id, "starting without an identity; still asking for it"),
+        }
         let (health, own_bundle) = (renewer.health(), renewer.bundle());
         tasks.spawn(renewer.run(self.stop.clone()));
         Ok(Identity { id, tls: MeshTls::new(svid, bundles), health, own_bundle })
@@ -162,5 +167,7 @@ pub(crate) fn bundle_set(own: Option<&Bundle>, snapshot: &Snapshot) -> BundleSet
     BundleSet::new(&bundles)
 }
 
+/// Time that the start of a process waits for its identity.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);

@@ -319,7 +319,10 @@ impl Process {
         let running = data_plane::sidecar(&settings, sidecar, self.telemetry(), tls, discovery)?;
         self.board.viewpoint(Viewpoint {
             name: format!("{}/{}", sidecar.namespace, sidecar.name),
-            kind: ViewpointKind::Sidecar { namespace: sidecar.namespace.clone() },
+            kind: ViewpointKind::Sidecar {
+                namespace: sidecar.namespace.clone(),
+                on_demand: client.on_demand(),
+            },
             snapshots: client.snapshots(),
         });
         self.board.role(&format!("sidecar {}/{}", sidecar.namespace, sidecar.name));

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, LOCATION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -70,12 +70,22 @@ pub(crate) async fn handle(
         Err(error) => {
             let mut reply =
                 refuse(log, error.status(), ResponseFlag::Malformed, &error.to_string());
-            if is_connect {
+            if one {
+                // Whoever sends what has no one meaning is not listened to any longer.
                 close_after(&mut reply);
             }
             return Ok(reply);
         }
     };
+    if parts.headers.get(EXPECT).is_some_and(|value| !is_continue(value)) {
+        // RFC 9110 section 10.1.1.
+        let (status, flag) = (StatusCode::EXPECTATION_FAILED, ResponseFlag::Malformed);
+        let mut reply = refuse(log, status, flag, "only 100-continue can be expected");
+        if one {
+            close_after(&mut reply);
+        }
+        return Ok(reply);
+    }
     if is_connect {
         return Ok(crate::upgrade::connect(&connection, log, authority).await);
     }
@@ -115,6 +125,10 @@ fn begin(connection: &Connection, parts: &Parts) -> Box<RequestLog> {
         source_identity: Rc::clone(&connection.identity),
         active: ActiveRequest::begin(&connection.watch),
     })
+}
+
+fn is_continue(expect: &HeaderValue) -> bool {
+    expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
 fn is_grpc(parts: &Parts) -> bool {

@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
+use crate::wait::eventually;
+
 /// A request.
 #[derive(Clone)]
 pub(crate) struct Call {
@@ -114,6 +116,18 @@ impl Call {
         };
         let outcome = tokio::time::timeout(REPLY_WITHIN, exchange).await;
         outcome.unwrap_or_else(|_| Err("no whole response in time".into()))
+    }
+
+    /// Sends it again and again until this cluster answers.
+    pub(crate) async fn is_answered_by(&self, cluster: &str) -> Reply {
+        eventually(&format!("{} is answered by {cluster}", self.target), || async {
+            let reply = self.try_send().await?;
+            match reply.status {
+                200 if reply.cluster() == cluster => Ok(reply),
+                status => Err(format!("{status} {}", reply.text())),
+            }
+        })
+        .await
     }
 
     /// Sends it with any body and gives the response as soon as its head is there, and
