@@ -54,6 +54,8 @@ pub struct PeerStatus {
     pub services_exported: usize,
     /// Whether a state without most of its services waits to be believed.
     pub holding: bool,
+    /// Sequence of the peer's trust bundle that is in use.
+    pub bundle_sequence: Option<u64>,
     /// Entries refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
     /// The last error of a session or of its bundle.

@@ -147,8 +147,17 @@ mod tests {
 
     use super::*;
 
+    /// An address that nobody else has: outgoing connections of other tests take ports of
+    /// 127.0.0.1, so a port that was free for UDP there may be taken for TCP.
+    fn own_address() -> SocketAddr {
+        static NEXT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let process = std::process::id().to_be_bytes();
+        SocketAddr::from(([127, process[2] | 128, process[3], number], 0))
+    }
+
     async fn echoes() -> (SocketAddr, JoinSet<()>) {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let udp = UdpSocket::bind(own_address()).await.unwrap();
         let address = udp.local_addr().unwrap();
         let tcp = TcpListener::bind(address).await.unwrap();
         let mut tasks = JoinSet::new();
@@ -170,7 +179,7 @@ mod tests {
     }
 
     async fn wan(to: SocketAddr, rtt_millis: u64) -> (Wan, SocketAddr) {
-        let listen = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listen = std::net::UdpSocket::bind(own_address()).unwrap().local_addr().unwrap();
         let path = WanPath { name: "p".to_owned(), from: "a".to_owned(), listen, to, rtt_millis };
         (Wan::start(&[path]).await.unwrap(), listen)
     }

@@ -55,7 +55,7 @@ impl Default for IngressSettings {
         Self {
             enabled: true,
             address: LOOPBACK,
-            ports: BTreeMap::from([(80, 8080), (443, 8443)]),
+            ports: BTreeMap::new(),
             trusted_proxies: false,
             limits: IngressLimits::default(),
         }

@@ -72,6 +72,10 @@ impl Index {
             endpoints_imported,
             services_exported: offered.count(),
             holding: importer.is_holding(),
+            bundle_sequence: self
+                .bundles
+                .bundle(&importer.rules().trust_domain)
+                .and_then(isthmus_certs::Bundle::sequence),
             refused: importer.refused().iter().map(|(r, count)| (r.label(), *count)).collect(),
             last_error: peer.last_error.clone(),
         }
