@@ -7,7 +7,8 @@
 //!
 //! 1. [`process`]: starts what was selected in order, waits for a signal, drains.
 //! 2. [`identity`]: each role gets its SVID from the authority, and trusts bundles.
-//! 3. [`control`]: authority, configuration, controller, discovery.
+//! 3. [`control`]: authority, configuration, controller, discovery; [`created`] and
+//!    [`last_good`]: what it remembers of manifests.
 //! 4. [`data_plane`]: gateways, sidecars; [`names`]: DNS.
 //! 5. [`ready`]: when the process takes traffic.
 //! 6. [`board`]: what `isthmus status` and `isthmus explain` are answered from.
@@ -16,11 +17,15 @@ mod board;
 
 mod control;
 
+mod created;
+
 mod data_plane;
 
 mod explain;
 
 mod identity;
+
+mod last_good;
 
 mod names;
 

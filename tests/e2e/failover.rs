@@ -2,6 +2,7 @@
 
 use crate::client::Traffic;
 use crate::federation::{imported, url};
+use crate::wait::eventually;
 use crate::world::{App, Cluster, Link, Role, World};
 
 async fn world() -> World {
@@ -69,3 +70,45 @@ async fn a_killed_peer_gives_way_to_local_endpoints_and_comes_back() {
     east.remove_endpoints("cart");
     call.is_answered_by("west").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_peer_dies_another_one_answers_within_seconds() {
+    let peer = |name: &str, other: &str| {
+        Cluster::named(name)
+            .app(App::http("cart").meshed())
+            .export("cart")
+            .link(Link::from("east"))
+            .link(if name < other { Link::to(other) } else { Link::from(other) })
+    };
+    let east = Cluster::named("east")
+        .gateway()
+        .app(App::http("frontend").calling())
+        .manifest("route-cart.yaml", &imported("cart"))
+        .link(Link::to("north"))
+        .link(Link::to("west"));
+    let mut world = World::start([east, peer("north", "west"), peer("west", "north")]).await;
+    let east = world.cluster("east");
+    east.sees("cart", "north").await;
+    east.sees("cart", "west").await;
+    let call = east.get("/").host("cart.test");
+    let first = eventually("one of the peers answers", || async {
+        let answer = call.try_send().await?;
+        if answer.status == 200 { Ok(answer.cluster()) } else { Err(answer.text()) }
+    })
+    .await;
+    let second = if first == "north" { "west" } else { "north" };
+    let calls = [call.clone(), east.call_from("frontend", &url("cart", "/"))];
+    let traffic = Traffic::start(calls);
+    traffic.flows(20).await;
+    world.cluster_mut(&first).kill_process(&Role::Up);
+    let killed = tokio::time::Instant::now();
+    call.is_answered_by(second).await;
+    assert!(killed.elapsed() < FAILOVER_MAX, "it took {:?}", killed.elapsed());
+    traffic.flows(200).await;
+    // What was under way to the dead cluster may fail; nothing after that.
+    let (succeeded, failures) = traffic.end().await;
+    assert!(failures.len() <= 10, "{succeeded} succeeded; {failures:?}");
+}
+
+/// From a cluster's death, which nothing announces, to the first answer of another.
+const FAILOVER_MAX: std::time::Duration = std::time::Duration::from_secs(10);

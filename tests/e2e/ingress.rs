@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use crate::client::exchange;
 use crate::wait::eventually;
 use crate::world::{App, Cluster, Role, World};
 
@@ -82,4 +83,25 @@ async fn the_operator_sees_each_request_once_in_the_access_log_and_the_metrics()
         if count == 1.0 { Ok(()) } else { Err(cluster.metrics().await) }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_are_too_slow_or_send_too_much_are_refused() {
+    let limits = "{headerBytes: 8192, headerCount: 20, headTimeout: 500ms}";
+    let world = World::of(shop().limits(limits)).await;
+    let cluster = world.only();
+    let at = cluster.ingress(80);
+    let slow = exchange(at, b"GET / HTTP/1.1\r\nHost: shop.test\r\nx-not-").await;
+    assert!(slow.closed && !slow.text.contains(" 200 "), "{}", slow.text);
+    let many = "x-many: 1\r\n".repeat(30);
+    let many = format!("GET / HTTP/1.1\r\nHost: shop.test\r\n{many}\r\n");
+    let answer = exchange(at, many.as_bytes()).await;
+    assert_eq!(answer.statuses(), [431], "{}", answer.text);
+    let large = format!("GET / HTTP/1.1\r\nHost: shop.test\r\nx: {}\r\n\r\n", "a".repeat(9000));
+    let answer = exchange(at, large.as_bytes()).await;
+    assert_eq!(answer.statuses(), [431], "{}", answer.text);
+    let call = cluster.get("/").host("shop.test").http2().header("x", &"a".repeat(9000));
+    let large = call.try_send().await;
+    assert!(large.as_ref().map_or(true, |answer| answer.status == 431), "{large:?}");
+    assert_eq!(cluster.get("/").host("shop.test").send().await.status, 200);
 }

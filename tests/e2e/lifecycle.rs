@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::client::Call;
+use crate::client::{Call, Traffic};
 use crate::wait::eventually;
 use crate::world::{App, Cluster, Role, Running, World};
 
@@ -54,6 +54,45 @@ async fn requests_in_flight_are_answered_before_the_process_ends() {
     }
     let status = world.only_mut().ended(&Role::Up).await;
     assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_requests_are_answered_until_load_balancers_have_noticed() {
+    let cluster = shop().setting("drain: {delay: 1s, deadline: 20s}");
+    let mut world = World::of(cluster).await;
+    let call = world.only().get("/").host(HOST);
+    let ready = world.only().ready(&Role::Up);
+    assert_eq!(call.clone().send().await.status, 200);
+    let traffic = Traffic::start([call.clone(), call.clone().http2()]);
+    traffic.flows(10).await;
+    world.only().ask_to_end(&Role::Up);
+    eventually("the process says that it is not ready", || async {
+        let answer = Call::get(ready, "/healthz/ready").try_send().await?;
+        if answer.status == 503 { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
+    // Now a load balancer would stop to send; nothing has failed until then.
+    traffic.flows(10).await;
+    traffic.ends_without_a_failure().await;
+    assert!(world.only_mut().ended(&Role::Up).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_restarted_with_broken_manifests_serves_what_it_knew() {
+    let mut world = World::of(shop()).await;
+    answers(world.only()).await;
+    world.only().replace("route-shop.yaml", "kind: [");
+    world.only().replace("gateway.yaml", "kind: [");
+    world.only_mut().kill_process(&Role::Up);
+    world.only_mut().start_process(Role::Up);
+    let cluster = world.only();
+    cluster
+        .status_shows("the status has the errors", |status| {
+            let errors = status["configErrors"].as_array().map_or(0, Vec::len);
+            if errors == 2 { Ok(()) } else { Err(status["configErrors"].to_string()) }
+        })
+        .await;
+    assert_eq!(cluster.get("/").host(HOST).send().await.service(), "cart");
 }
 
 #[tokio::test(flavor = "multi_thread")]

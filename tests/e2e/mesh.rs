@@ -35,6 +35,10 @@ async fn a_request_between_sidecars_is_encrypted_and_carries_the_callers_identit
     assert!(tap.carried() > 0, "the request has passed the relay");
     assert!(!tap.saw(MARKER) && !tap.saw("/hello"), "the relay can read the request");
 
+    // What is readable is seen there, and the mesh port takes none of it.
+    let raw = exchange(cluster.tapped("cart"), b"GET /in-the-clear HTTP/1.1\r\n\r\n").await;
+    assert!(tap.saw("/in-the-clear") && !raw.text.contains("200"), "{}", raw.text);
+
     let ours = |record: &serde_json::Value| record["response_code"] == 200;
     let out = cluster.logs(&frontend, ours).await;
     assert_eq!(out["reporter"], "outbound");

@@ -1,17 +1,20 @@
 //! The network between two addresses: carries TCP and UDP and remembers every byte.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// A relay. Dropping it cuts every connection.
 pub(crate) struct Relay {
     address: SocketAddr,
     seen: Seen,
+    udp_is_cut: watch::Sender<bool>,
     _tasks: JoinSet<()>,
 }
 
@@ -21,15 +24,21 @@ impl Relay {
         let tcp = TcpListener::bind(listen).await.unwrap();
         let udp = UdpSocket::bind(listen).await.unwrap();
         let seen = Seen::default();
+        let udp_is_cut = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(carry_tcp(tcp, to, seen.clone()));
-        tasks.spawn(carry_udp(udp, to, seen.clone()));
-        Self { address: listen, seen, _tasks: tasks }
+        tasks.spawn(carry_udp(udp, to, seen.clone(), udp_is_cut.subscribe()));
+        Self { address: listen, seen, udp_is_cut, _tasks: tasks }
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Drops every UDP packet from now on, or no more.
+    pub(crate) fn cut_udp(&self, cut: bool) {
+        self.udp_is_cut.send_replace(cut);
     }
 
     /// How many bytes it has carried.
@@ -77,7 +86,7 @@ async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
     let _ = to.shutdown().await;
 }
 
-async fn carry_udp(socket: UdpSocket, to: SocketAddr, seen: Seen) {
+async fn carry_udp(socket: UdpSocket, to: SocketAddr, seen: Seen, is_cut: watch::Receiver<bool>) {
     let socket = Arc::new(socket);
     let mut onward: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
     let mut answers = JoinSet::new();
@@ -85,29 +94,42 @@ async fn carry_udp(socket: UdpSocket, to: SocketAddr, seen: Seen) {
     loop {
         // An unreachable port is reported here and concerns one packet only.
         let Ok((count, from)) = socket.recv_from(&mut buffer).await else { continue };
+        if *is_cut.borrow() {
+            continue;
+        }
         seen.lock().extend_from_slice(&buffer[..count]);
-        if !onward.contains_key(&from) {
+        if let Entry::Vacant(entry) = onward.entry(from) {
             let new = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             new.connect(to).await.unwrap();
-            let new = Arc::new(new);
-            onward.insert(from, Arc::clone(&new));
-            answers.spawn(answer(new, Arc::clone(&socket), from, seen.clone()));
+            let new = entry.insert(Arc::new(new));
+            let back = Back { from: Arc::clone(new), socket: Arc::clone(&socket), to: from };
+            answers.spawn(answer(back, seen.clone(), is_cut.clone()));
         }
         // Packets may be lost.
         let _ = onward[&from].send(&buffer[..count]).await;
     }
 }
 
-async fn answer(from: Arc<UdpSocket>, socket: Arc<UdpSocket>, to: SocketAddr, seen: Seen) {
+/// The way back to one client.
+struct Back {
+    from: Arc<UdpSocket>,
+    socket: Arc<UdpSocket>,
+    to: SocketAddr,
+}
+
+async fn answer(back: Back, seen: Seen, is_cut: watch::Receiver<bool>) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let Ok(count) = from.recv(&mut buffer).await else {
+        let Ok(count) = back.from.recv(&mut buffer).await else {
             // Nobody listens at present.
             tokio::task::yield_now().await;
             continue;
         };
+        if *is_cut.borrow() {
+            continue;
+        }
         seen.lock().extend_from_slice(&buffer[..count]);
-        let _ = socket.send_to(&buffer[..count], to).await;
+        let _ = back.socket.send_to(&buffer[..count], back.to).await;
     }
 }
 

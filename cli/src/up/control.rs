@@ -10,7 +10,9 @@ use isthmus_certs::{
     Authority, AuthorityHandle, Bundle, BundleCell, BundleStore, CaServer, CaSettings, MeshTls,
     WorkloadRegistry, peer_id,
 };
-use isthmus_config::{ConfigError, Context, Directory, Index, ObjectRef};
+use isthmus_config::{
+    ApplyOutcome, ConfigError, Context, Directory, Index, ObjectRef, SourceDocument,
+};
 use isthmus_discovery::{DiscoveryServer, Epoch, Publisher, PublisherHandle, ServerOptions};
 use isthmus_federation::{
     Configuration, Controller, ControllerOptions, ControllerParts, HboneDialer, Status,
@@ -25,7 +27,9 @@ use tokio::task::JoinSet;
 
 use crate::settings::Settings;
 use crate::up::board::Board;
+use crate::up::created::Created;
 use crate::up::identity::Identities;
+use crate::up::last_good::LastGood;
 
 /// The authority and its socket.
 pub(crate) struct Authorities {
@@ -233,8 +237,9 @@ fn configure(
     let errors = Errors::default();
     let reader = Reader {
         context: settings.context(),
-        index: Index::with_created(created.times.clone()),
+        index: Index::with_created(created.times().clone()),
         created,
+        last_good: LastGood::load(settings.state.join("manifests.json")),
         errors: Arc::clone(&errors),
         sender,
     };
@@ -247,21 +252,23 @@ struct Reader {
     context: Context,
     index: Index,
     created: Created,
+    last_good: LastGood,
     errors: Errors,
     sender: watch::Sender<Option<Arc<Configuration>>>,
 }
 
 impl Reader {
     async fn run(mut self, mut directory: Directory, mut stop: Stop) {
+        self.apply(&self.last_good.documents());
         loop {
             let documents = tokio::select! {
                 () = stop.draining() => return,
                 documents = directory.next() => documents,
             };
-            let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            let outcome = self.index.apply(&documents, i64::try_from(now).unwrap_or(i64::MAX));
+            let outcome = self.apply(&documents);
             self.note(&outcome.errors);
             self.created.save(self.index.created());
+            self.last_good.save(&documents, &outcome.errors);
             let first = self.sender.borrow().is_none();
             if outcome.changed || first {
                 let objects = self.index.objects().as_ref().clone();
@@ -272,6 +279,11 @@ impl Reader {
         }
     }
 
+    fn apply(&mut self, documents: &[SourceDocument]) -> ApplyOutcome {
+        let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.index.apply(documents, i64::try_from(now).unwrap_or(i64::MAX))
+    }
+
     /// Logs errors that were not there before.
     fn note(&self, errors: &[ConfigError]) {
         let mut known = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,41 +292,6 @@ impl Reader {
         }
         *known = errors.to_vec();
     }
-}
-
-/// When objects without a creation time were first seen, kept over restarts so that the
-/// oldest stays the oldest.
-struct Created {
-    path: PathBuf,
-    times: BTreeMap<ObjectRef, i64>,
-}
-
-impl Created {
-    fn load(path: PathBuf) -> Self {
-        let times = match std::fs::read(&path) {
-            Err(_) => BTreeMap::new(),
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::warn!(path = %path.display(), %error, "creation times cannot be read");
-                BTreeMap::new()
-            }),
-        };
-        Self { path, times }
-    }
-
-    fn save(&mut self, times: &BTreeMap<ObjectRef, i64>) {
-        if *times == self.times {
-            return;
-        }
-        self.times.clone_from(times);
-        if let Err(error) = write(&self.path, times) {
-            tracing::warn!(path = %self.path.display(), %error, "creation times are not saved");
-        }
-    }
-}
-
-fn write(path: &Path, times: &BTreeMap<ObjectRef, i64>) -> anyhow::Result<()> {
-    atomic_file::write(path, &serde_json::to_vec(times)?, Access::Owner)?;
-    Ok(())
 }
 
 async fn follow_subscribers(

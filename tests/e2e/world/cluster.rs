@@ -14,6 +14,7 @@ pub(crate) struct Cluster {
     pub(crate) manifests: Vec<(String, String)>,
     pub(crate) roles: Vec<Role>,
     pub(crate) settings: Vec<String>,
+    pub(crate) limits: String,
 }
 
 impl Cluster {
@@ -30,6 +31,7 @@ impl Cluster {
             manifests: Vec::new(),
             roles: vec![Role::Up],
             settings: Vec::new(),
+            limits: "{}".into(),
         }
     }
 
@@ -77,6 +79,12 @@ impl Cluster {
     /// Runs these roles as processes of their own instead of all in one.
     pub(crate) fn processes(mut self, roles: impl IntoIterator<Item = Role>) -> Self {
         self.roles = roles.into_iter().collect();
+        self
+    }
+
+    /// Sets what a client of the ingress may use, as YAML.
+    pub(crate) fn limits(mut self, limits: &str) -> Self {
+        self.limits = limits.into();
         self
     }
 

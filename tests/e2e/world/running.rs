@@ -136,6 +136,11 @@ impl Running {
         &self.taps[name]
     }
 
+    /// Where others reach the sidecar of a tapped application.
+    pub(crate) fn tapped(&self, name: &str) -> SocketAddr {
+        self.taps[name].address()
+    }
+
     /// Replaces a manifest as an editor or a ConfigMap mount does: a new file is renamed
     /// over the old one.
     pub(crate) fn replace(&self, file: &str, text: &str) {
@@ -200,7 +205,17 @@ impl Running {
         .await;
     }
 
-    /// Waits until a service of `shop` has usable endpoints in a cluster.
+    /// Waits until the link to a peer uses a transport.
+    pub(crate) async fn is_linked_by(&self, peer: &str, transport: &str) {
+        let what = format!("the link of {} to {peer} uses {transport}", self.cluster.name);
+        self.status_shows(&what, |status| {
+            let row = field(&status["peers"], "cluster", peer);
+            if row["transport"] == transport { Ok(()) } else { Err(row.to_string()) }
+        })
+        .await;
+    }
+
+    /// Waits until a service of `shop` has endpoints in a cluster.
     pub(crate) async fn sees(&self, service: &str, cluster: &str) {
         let host = format!("{service}.shop.svc.clusterset.local");
         self.status_shows(&format!("{} sees {host} of {cluster}", self.cluster.name), |status| {

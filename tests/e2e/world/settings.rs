@@ -38,7 +38,7 @@ zone: {zone}
 manifests: ./manifests
 state: ./state
 workers: 1
-ingress: {{enabled: {ingress}, address: {address}, ports: {{{ports}}}}}
+ingress: {{enabled: {ingress}, address: {address}, ports: {{{ports}}}, limits: {limits}}}
 eastwest: {{enabled: true, link: {link}, mesh: {mesh}}}
 controller: {{enabled: true, discovery: {discovery}, federation: {federation}}}
 dns: {{enabled: true, address: {dns}}}
@@ -53,6 +53,7 @@ telemetry:
         ingress = !cluster.listeners.is_empty(),
         address = plan.ingress(80).ip(),
         ports = ports.join(", "),
+        limits = cluster.limits,
         link = plan.link(),
         mesh = plan.mesh(),
         discovery = plan.discovery(),
