@@ -19,8 +19,6 @@ use isthmus_link::{
     TraceContext,
 };
 use isthmus_model::{ClusterId, Snapshot, SpiffeId, TrustDomain};
-use isthmus_proxy::canonical::Rules;
-use isthmus_proxy::headers::ForwardedTrust;
 use isthmus_proxy::{MeshDialer, NoRemote, ProxySettings, Worker, WorkerParts};
 use isthmus_runtime::{
     Drain, DrainOutcome, LocalTasks, SnapshotCell, SocketError, Stop, WorkerId, Workers, bind_tcp,
@@ -329,11 +327,7 @@ struct Seed {
 async fn run(id: WorkerId, seed: Seed) {
     let shared = seed.shared;
     let tasks = LocalTasks::default();
-    let settings = ProxySettings {
-        rules: Rules { encoded_slashes: true, connect: false },
-        forwarded: ForwardedTrust::Keep,
-        ..shared.proxy.clone()
-    };
+    let settings = shared.proxy.clone().for_mesh();
     let tls = Some(shared.tls.clone());
     let worker = Worker::start(WorkerParts {
         settings,

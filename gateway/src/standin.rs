@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::StatusCode;
-use isthmus_certs::peer_id;
+use isthmus_certs::{Expected, peer_id};
 use isthmus_hbone::wire::{ALPN_CONNECT, ALPN_HTTP};
 use isthmus_hbone::{
     MeshAcceptor, MeshProtocol, ServeLimits, TunnelStream, Verdict, serve_connect,
@@ -36,7 +36,10 @@ pub(crate) async fn serve(
     address: SocketAddr,
 ) {
     let router = StandIn::new(&worker.pin(), &stream, address);
-    let config = match shared.tls.server_config(&[ALPN_HTTP, ALPN_CONNECT]) {
+    // The source must be of the cluster whose link this is.
+    let expected = Expected::InTrustDomain(stream.peer_id.trust_domain().clone());
+    let alpn: [&[u8]; 2] = [ALPN_HTTP, ALPN_CONNECT];
+    let config = match shared.tls.server_config_expecting(&alpn, expected) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!(%error, "the gateway cannot stand in for a workload");

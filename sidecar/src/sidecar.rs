@@ -12,7 +12,6 @@ use isthmus_hbone::wire::{ALPN_CONNECT, ALPN_HTTP};
 use isthmus_model::{ServiceKey, Snapshot, SpiffeId};
 use isthmus_proxy::canonical::Rules;
 use isthmus_proxy::connect::LocalFuture;
-use isthmus_proxy::headers::ForwardedTrust;
 use isthmus_proxy::{
     GatewayDialer, MeshDialer, NoRemote, ProxySettings, RemoteDialer, Service, Worker, WorkerParts,
 };
@@ -225,8 +224,7 @@ fn worker(id: WorkerId, shared: &Shared, recorder: RecorderSeed) -> Rc<Worker> {
     };
     let settings = ProxySettings {
         rules: Rules { encoded_slashes: true, connect: true },
-        forwarded: ForwardedTrust::Keep,
-        ..shared.proxy.clone()
+        ..shared.proxy.clone().for_mesh()
     };
     Worker::start(WorkerParts {
         settings,

@@ -3,6 +3,8 @@
 mod http;
 mod raw;
 
+pub(crate) use raw::BROKEN;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! sent and remembers every byte. After every case another client must get the answer to
 //! its own request, over the same pooled connection to the backend.
 
+use crate::apps::BROKEN;
 use crate::client::exchange;
 use crate::world::{App, Cluster, Running, World};
 
@@ -94,6 +95,31 @@ async fn bytes_after_an_upgrade_that_was_not_granted_are_no_request_of_the_backe
         assert!(!recorded(cluster).contains("/admin"), "{upgrade}");
         victim(cluster, upgrade).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_answer_of_the_backend_is_nobody_elses_answer() {
+    let world = World::of(recorder()).await;
+    let cluster = world.only();
+    for (name, _) in BROKEN {
+        let call = cluster.get(&format!("/public/{name}")).host("a.test");
+        let answer = call.try_send().await;
+        // What can be understood may be passed on, what cannot is a bad gateway; a body
+        // that breaks off is an error of the client's connection.
+        if let Ok(answer) = answer {
+            assert!(matches!(answer.status, 200 | 204 | 502), "{name}: {answer:?}");
+            assert!(!answer.text().contains("poison"), "{name}: {answer:?}");
+        }
+        victim(cluster, name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_request_has_one_host() {
+    let world = World::of(recorder()).await;
+    let call = world.only().get("/public").host("a.test").http2();
+    assert_eq!(call.clone().header("host", "a.test").send().await.status, 200);
+    assert_eq!(call.header("host", "b.test").send().await.status, 400);
 }
 
 async fn check(cluster: &Running, cases: Vec<(String, String, Expect)>) {

@@ -1,7 +1,5 @@
 //! The controller side: authority, configuration source, controller, discovery.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,14 +8,11 @@ use isthmus_certs::{
     Authority, AuthorityHandle, Bundle, BundleCell, BundleStore, CaServer, CaSettings, MeshTls,
     WorkloadRegistry, peer_id,
 };
-use isthmus_config::{
-    ApplyOutcome, ConfigError, Context, Directory, Index, ObjectRef, SourceDocument,
-};
+use isthmus_config::{ApplyOutcome, ConfigError, Context, Directory, Index, SourceDocument};
 use isthmus_discovery::{DiscoveryServer, Epoch, Publisher, PublisherHandle, ServerOptions};
 use isthmus_federation::{
     Configuration, Controller, ControllerOptions, ControllerParts, HboneDialer, Status,
 };
-use isthmus_runtime::atomic_file::{self, Access};
 use isthmus_runtime::{SnapshotCell, Stop, clock};
 use isthmus_telemetry::MetricsRegistry;
 use serde_json::{Value, json};

@@ -348,15 +348,14 @@ impl Process {
     async fn end(mut self, delay: Duration, deadline: Duration) {
         self.readiness.set_waiting("drain", "the process is ending");
         tokio::time::sleep(delay).await;
+        // The ingress first: its last requests may still need a sidecar.
+        if let Some(ingress) = self.ingress.take() {
+            ingress.drain(deadline).await;
+        }
         let mut draining = JoinSet::new();
         for sidecar in self.sidecars.drain(..) {
             draining.spawn(async move {
                 sidecar.drain(deadline).await;
-            });
-        }
-        if let Some(ingress) = self.ingress.take() {
-            draining.spawn(async move {
-                ingress.drain(deadline).await;
             });
         }
         while draining.join_next().await.is_some() {}

@@ -29,7 +29,7 @@ pub(crate) fn follow(
         let mut changed = snapshots.watch();
         loop {
             let snapshot = snapshots.load();
-            let bound = fronts.as_mut().map(|fronts| fronts.borrow_and_update().len());
+            let bound = fronts.as_mut().map(|fronts| count_bound(&fronts.borrow_and_update()));
             let listens = bound.is_none_or(|count| count == snapshot.fronts().count());
             if snapshot.generation > Generation(0) && listens {
                 return readiness.set_ready(&condition);
@@ -51,4 +51,9 @@ async fn reported(fronts: &mut Option<watch::Receiver<Vec<FrontStatus>>>) {
         return;
     }
     std::future::pending().await
+}
+
+/// Listeners that really listen.
+fn count_bound(fronts: &[FrontStatus]) -> usize {
+    fronts.iter().filter(|front| front.error.is_none()).count()
 }

@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use isthmus_model::{AppProtocol, Assignment, Endpoint, EndpointTarget, ServiceKey};
+use isthmus_model::{AppProtocol, Assignment, Endpoint, EndpointTarget, ServiceKey, Snapshot};
 
 use crate::outlier::{Outcome, Outlier, OutlierSettings};
 use crate::pool::Connections;
@@ -206,9 +206,6 @@ impl Balancers {
         if let Some((_, balancer)) = self.current.get(&address) {
             return Rc::clone(balancer);
         }
-        if self.current.len() >= BALANCERS_SWEEP {
-            self.sweep();
-        }
         let states = assignment
             .endpoints
             .iter()
@@ -234,8 +231,11 @@ impl Balancers {
     }
 
     /// Lets go of assignments that no snapshot has any more, and of their endpoints.
-    pub(crate) fn sweep(&mut self) {
-        self.current.retain(|_, (assignment, _)| Arc::strong_count(assignment) > 2);
+    pub(crate) fn sweep(&mut self, snapshot: &Snapshot) {
+        self.current.retain(|_, (held, balancer)| {
+            let current = snapshot.assignment(&held.service, held.port);
+            current.is_some_and(|now| Arc::ptr_eq(now, held)) || Rc::strong_count(balancer) > 1
+        });
         self.endpoints.retain(|_, state| state.strong_count() > 0);
     }
 
@@ -281,8 +281,6 @@ impl EndpointKey {
 const LOAD_SCALE: u64 = 1 << 16;
 /// Random throws before members are tried in turn.
 const THROWS: usize = 8;
-/// Balancers of one worker before unused ones are let go.
-const BALANCERS_SWEEP: usize = 4096;
 
 #[cfg(test)]
 mod tests {

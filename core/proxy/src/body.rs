@@ -51,8 +51,13 @@ impl Body for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Streaming { incoming, progress } => {
-                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+                let mut frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
                 progress.0.started.set(true);
+                if frame.as_ref().is_some_and(|f| f.as_ref().is_ok_and(Frame::is_trailers)) {
+                    // RFC 9110 section 6.5.1: a client's trailers are merged into nothing
+                    // and, since no endpoint said that it wants them, not passed on.
+                    frame = None;
+                }
                 match &frame {
                     Some(Ok(frame)) => {
                         if let Some(data) = frame.data_ref() {
@@ -138,6 +143,7 @@ impl Body for ResponseBody {
             }
             Self::Upstream(body) => {
                 let frame = ready!(Pin::new(&mut body.incoming).poll_frame(cx));
+                let frame = frame.map(|frame| frame.map(clean_trailers));
                 match &frame {
                     Some(Ok(frame)) => {
                         if let Some(data) = frame.data_ref() {
@@ -174,5 +180,16 @@ impl Body for ResponseBody {
             }
             Self::Upstream(body) => body.incoming.size_hint(),
         }
+    }
+}
+
+/// Takes out of an upstream's trailers what is no trailer.
+fn clean_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            crate::headers::strip_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }

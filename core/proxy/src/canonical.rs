@@ -10,7 +10,7 @@
 
 use std::borrow::Cow;
 
-use http::header::HOST;
+use http::header::{COOKIE, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -102,6 +102,7 @@ pub fn canonicalise(parts: &mut Parts, rules: Rules) -> Result<Authority, NotCan
             (None, None) => return Err(NotCanonical::HostMissing),
         }
     };
+    join_cookies(&mut parts.headers);
     canonical_path(parts, rules)?;
     set_host(&mut parts.headers, &authority)?;
     Ok(authority)
@@ -177,6 +178,18 @@ fn is_host_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
+/// Joins the crumbs that HTTP/2 clients split a cookie into.
+///
+/// Spec: RFC 9113 section 8.2.3.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(_), Some(_)) = (crumbs.next(), crumbs.next()) else { return };
+    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
 fn set_host(headers: &mut HeaderMap, authority: &Authority) -> Result<(), NotCanonical> {
     if let Some(present) = headers.get(HOST)
         && is_canonical_host(present.as_bytes(), authority)
@@ -211,6 +224,9 @@ fn is_canonical_host(present: &[u8], authority: &Authority) -> bool {
 
 fn canonical_path(parts: &mut Parts, rules: Rules) -> Result<(), NotCanonical> {
     let path = parts.uri.path();
+    if path == "*" && parts.method == Method::OPTIONS {
+        return Ok(());
+    }
     if !path.starts_with('/') {
         return Err(NotCanonical::Target);
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::rt::ReadBufCursor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::guard::{Guard, Phase};
+use crate::guard::Guard;
 use crate::watch::Watch;
 
 /// A client connection as hyper sees it.
@@ -48,8 +48,9 @@ impl<S> ClientIo<S> {
                 self.watch.refusal.set(guard.refusal());
                 guard.phase()
             }
-            // HTTP/2 has its own keep-alive; without requests the connection is idle.
-            None => Phase::Idle,
+            // Frames of HTTP/2 are not requests: answers to our pings must not keep an idle
+            // connection.
+            None => return self.watch.heard(),
         };
         self.watch.moved(phase);
     }
@@ -107,7 +108,8 @@ impl<S: AsyncWrite + Unpin> hyper::rt::Write for ClientIo<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watch.wrote(outcome, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -127,7 +129,8 @@ impl<S: AsyncWrite + Unpin> hyper::rt::Write for ClientIo<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watch.wrote(outcome, cx)
     }
 }
 

@@ -94,6 +94,16 @@ pub fn strip_response(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes what may not come after a body: framing, routing and connection headers.
+///
+/// Spec: RFC 9110 section 6.5.1.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    strip_response(trailers);
+    for name in FORWARDED_NAMES.iter().chain(&PROTECTED) {
+        trailers.remove(name);
+    }
+}
+
 /// What the client is, for the headers that the proxy writes.
 #[derive(Debug, Clone)]
 pub struct ClientInfo {
@@ -133,11 +143,11 @@ pub fn set_forwarded(
             }
         }
         ForwardedTrust::Append => {
-            let joined = headers.get(X_FORWARDED_FOR).and_then(|before| {
-                let address = client.address_value.as_bytes();
-                HeaderValue::from_bytes(&[before.as_bytes(), b", ", address].concat()).ok()
-            });
-            let value = joined.unwrap_or_else(|| client.address_value.clone());
+            // Every line counts: proxies add lines as well as list items.
+            let lines = headers.get_all(X_FORWARDED_FOR).iter().chain([&client.address_value]);
+            let lines: Vec<&[u8]> = lines.map(HeaderValue::as_bytes).collect();
+            let joined = HeaderValue::from_bytes(&lines.join(&b", "[..]));
+            let value = joined.unwrap_or_else(|_| client.address_value.clone());
             headers.insert(X_FORWARDED_FOR, value);
             if !headers.contains_key(X_FORWARDED_PROTO) {
                 headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));

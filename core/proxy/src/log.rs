@@ -44,6 +44,8 @@ pub(crate) struct RequestLog {
     pub(crate) flag: ResponseFlag,
     pub(crate) detail: String,
     pub(crate) attempts: u32,
+    /// Whether the answer is the endpoint's; our own say nothing of it.
+    pub(crate) from_upstream: bool,
     bytes_sent: Cell<u64>,
     grpc: Option<u16>,
     /// Keeps the client's connection from being idle.
@@ -90,6 +92,7 @@ impl RequestLog {
             flag: ResponseFlag::None,
             detail: String::new(),
             attempts: 0,
+            from_upstream: false,
             bytes_sent: Cell::new(0),
             grpc: None,
             _active: begin.active,
@@ -149,7 +152,7 @@ impl RequestLog {
             }
         }
         if let Some(picked) = &self.picked
-            && self.status != 0
+            && self.from_upstream
         {
             let outcome = match self.status {
                 502..=504 => Outcome::GatewayError,

@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use isthmus_model::{AppProtocol, EndpointTarget};
 use isthmus_runtime::LocalTasks;
 use isthmus_telemetry::SpanRef;
 use tokio::sync::Notify;
 
 use crate::body::RequestBody;
-use crate::connect::{ConnectError, Connected, Connector, Destination, UpstreamHttp, UpstreamIo};
+use crate::connect::{
+    ConnectError, Connected, Connector, Destination, Purpose, UpstreamHttp, UpstreamIo,
+};
 use crate::executor::HyperExecutor;
 
 /// A way to send one request.
@@ -70,13 +73,19 @@ impl Connections {
         to: impl FnOnce() -> Destination,
         opener: &Opener<'_>,
     ) -> Result<CheckedOut, ConnectError> {
-        if let Some(sender) = self.idle_sender().await {
+        let to = to();
+        // The purpose decides, not what happens to be open: one request must not choose
+        // the protocol of another.
+        let (meshed, multiplexed) = (is_meshed(&to), is_multiplexed(&to));
+        if (meshed || !multiplexed)
+            && let Some(sender) = self.idle_sender(opener.connect_timeout).await
+        {
             return Ok(CheckedOut { sender: Sender::Http1(sender), reused: true });
         }
-        if let Some((sender, port)) = self.shared_sender().await {
+        if multiplexed && let Some((sender, port)) = self.shared_sender().await {
             return Ok(CheckedOut { sender: Sender::Http2 { sender, port }, reused: true });
         }
-        self.open(to(), opener).await
+        self.open(to, opener).await
     }
 
     /// Keeps a connection whose answer has been read to its end.
@@ -99,11 +108,15 @@ impl Connections {
         });
     }
 
-    async fn idle_sender(&self) -> Option<http1::SendRequest<RequestBody>> {
+    async fn idle_sender(&self, limit: Duration) -> Option<http1::SendRequest<RequestBody>> {
         loop {
             // The borrow ends before the wait: another request may come in meanwhile.
             let mut sender = self.idle.borrow_mut().pop()?.sender;
-            if sender.is_ready() || sender.ready().await.is_ok() {
+            if sender.is_ready() {
+                return Some(sender);
+            }
+            // Its answer has been read; it is ready as soon as its task has run.
+            if let Ok(Ok(())) = tokio::time::timeout(limit, sender.ready()).await {
                 return Some(sender);
             }
         }
@@ -144,15 +157,17 @@ impl fmt::Debug for Connections {
     }
 }
 
-/// Whether the endpoint will be spoken to in HTTP/2.
-fn is_multiplexed(to: &Destination) -> bool {
-    use crate::connect::Purpose;
-    use isthmus_model::{AppProtocol, EndpointTarget};
-    let meshed = match &to.endpoint.target {
+/// Whether a sidecar or gateway answers for the endpoint.
+fn is_meshed(to: &Destination) -> bool {
+    match &to.endpoint.target {
         EndpointTarget::Local { mesh, .. } => mesh.is_some() && to.endpoint.identity.is_some(),
         EndpointTarget::Remote { .. } => true,
-    };
-    meshed || to.purpose == Purpose::Http { app: AppProtocol::Http2 }
+    }
+}
+
+/// Whether the endpoint will be spoken to in HTTP/2.
+fn is_multiplexed(to: &Destination) -> bool {
+    is_meshed(to) || to.purpose == Purpose::Http { app: AppProtocol::Http2 }
 }
 
 /// Marks the shared connection as being opened; wakes the waiters when it ends, also
@@ -255,7 +270,7 @@ where
 pub(crate) fn destination(
     assignment: &isthmus_model::Assignment,
     endpoint: &Arc<isthmus_model::Endpoint>,
-    purpose: crate::connect::Purpose,
+    purpose: Purpose,
     span: Option<SpanRef>,
 ) -> Destination {
     Destination {
@@ -270,9 +285,10 @@ pub(crate) fn destination(
 /// Header lines of a response.
 const RESPONSE_HEADERS_MAX: usize = 256;
 /// What an upstream may send on one stream before we read.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-/// What an upstream may send on one connection before we read.
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+/// What an upstream may send on one connection before we read: as much as all streams
+/// together, so that clients that do not read hold up nobody else's answer.
+const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 /// How often a quiet upstream connection is asked whether it lives.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How long it may take to answer; then its requests fail and are retried where safe.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, Scheme, Uri};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -37,6 +37,13 @@ pub(crate) struct Outgoing {
 pub(crate) struct Answer {
     pub(crate) response: Response<Incoming>,
     pub(crate) sender: Option<http1::SendRequest<RequestBody>>,
+}
+
+impl Answer {
+    /// Whether the endpoint's proxy says that the application got nothing.
+    fn is_unreached(&self) -> bool {
+        self.response.headers().contains_key(UNREACHED_HEADER)
+    }
 }
 
 /// Why there is no answer.
@@ -110,68 +117,129 @@ async fn attempts(
 ) -> Result<Answer, Failure> {
     let balancer = worker.balancer(assignment);
     let app = if request.grpc { AppProtocol::Http2 } else { assignment.app };
-    let purpose = Purpose::Http { app };
-    let replayable = is_replayable(&request, assignment);
+    let (grpc, (bodyless, idempotent)) = (request.grpc, replayable(&request));
     let mut tried = Tried::default();
     let mut last = None;
     let mut stale_retries = 0;
     loop {
-        if log.attempts >= worker.settings.attempts_max {
-            return Err(last.unwrap_or_else(|| Failure::no_endpoint(assignment)));
-        }
-        let Some(picked) = worker.pick(&balancer, &tried) else {
+        let may_try = log.attempts < worker.settings.attempts_max;
+        let Some(picked) = may_try.then(|| worker.pick(&balancer, &tried)).flatten() else {
             return Err(last.unwrap_or_else(|| Failure::no_endpoint(assignment)));
         };
         log.attempts += 1;
-        let checked_out = match check_out(worker, &picked, purpose, log.span).await {
-            Ok(checked_out) => checked_out,
-            Err(error) => {
+        let saved = bodyless.then(|| request.parts.clone());
+        let replay = |parts| Outgoing { parts, body: RequestBody::Empty, grpc };
+        let try_one = TryOne { picked: &picked, app, span: log.span, limit: attempt_limit };
+        let attempt = try_one.run(worker, request).await;
+        let (outcome, failure, again) = match attempt {
+            Attempt::Answered(answer) if answer.is_unreached() => {
+                // The endpoint's proxy answered, and its application was not reached: as
+                // good as a failed connection.
                 worker.note_outcome(&picked, Outcome::ConnectFailure);
                 tried.add(&picked);
-                last = Some(Failure::connect(&error));
                 log.picked = Some(picked);
+                let more = log.attempts < worker.settings.attempts_max
+                    && worker.has_more(&balancer, &tried);
+                match saved.filter(|_| more) {
+                    Some(parts) => request = replay(parts),
+                    None => return Ok(answer),
+                }
                 continue;
             }
-        };
-        let saved = replayable.then(|| request.parts.clone());
-        let reused = checked_out.reused;
-        let sending = send(checked_out.sender, request);
-        let sent = match attempt_limit {
-            None => sending.await,
-            Some(limit) => match tokio::time::timeout(limit, sending).await {
-                Ok(sent) => sent,
-                Err(_) => {
-                    worker.note_outcome(&picked, Outcome::GatewayError);
-                    log.picked = Some(picked);
-                    return Err(Failure::timeout(limit));
-                }
-            },
-        };
-        let (error, returned) = match sent {
-            Ok(answer) => {
+            Attempt::Answered(answer) => {
                 log.picked = Some(picked);
-                return Ok(answer);
+                return Ok(poolable(answer, log));
             }
-            Err(failed) => failed,
+            Attempt::TimedOut(limit) => {
+                worker.note_outcome(&picked, Outcome::GatewayError);
+                log.picked = Some(picked);
+                return Err(Failure::timeout(limit));
+            }
+            Attempt::NotConnected { error, request } => {
+                (Outcome::ConnectFailure, Failure::connect(&error), Some(request))
+            }
+            Attempt::Broken { error, returned, reused } => {
+                let again = returned.or_else(|| saved.filter(|_| idempotent).map(replay));
+                match again {
+                    Some(same) if reused && stale_retries < STALE_RETRIES_MAX => {
+                        // The other side closed an idle connection: nobody's failure, and
+                        // not an attempt. The endpoint may be tried again.
+                        stale_retries += 1;
+                        log.attempts -= 1;
+                        log.picked = Some(picked);
+                        last = Some(Failure::reset(&error));
+                        request = same;
+                        continue;
+                    }
+                    again => (Outcome::GatewayError, Failure::reset(&error), again),
+                }
+            }
         };
-        let stale = reused && returned.is_some();
-        if stale && stale_retries < STALE_RETRIES_MAX {
-            // The other side closed an idle connection: nobody's failure, and not an
-            // attempt. The endpoint may be tried again on a new connection.
-            stale_retries += 1;
-            log.attempts -= 1;
-        } else {
-            worker.note_outcome(&picked, Outcome::GatewayError);
-            tried.add(&picked);
-        }
+        worker.note_outcome(&picked, outcome);
+        tried.add(&picked);
         log.picked = Some(picked);
-        let failure = Failure::reset(&error);
-        request = match (returned, saved) {
-            (Some(request), _) => request,
-            (None, Some(parts)) => Outgoing { parts, body: RequestBody::Empty, grpc: false },
-            (None, None) => return Err(failure),
-        };
+        match again {
+            Some(same) => request = same,
+            None => return Err(failure),
+        }
         last = Some(failure);
+    }
+}
+
+/// An answer before the end of its request keeps no connection: what is left of the request
+/// would be read as the next one.
+fn poolable(mut answer: Answer, log: &RequestLog) -> Answer {
+    if !log.progress.complete.get() {
+        answer.sender = None;
+    }
+    answer
+}
+
+/// One attempt at one endpoint.
+struct TryOne<'a> {
+    picked: &'a Picked,
+    app: AppProtocol,
+    span: Option<SpanRef>,
+    limit: Option<Duration>,
+}
+
+/// What an attempt came to.
+enum Attempt {
+    Answered(Answer),
+    /// The connection broke; the request comes back if nothing of it was written.
+    Broken {
+        error: hyper::Error,
+        returned: Option<Outgoing>,
+        reused: bool,
+    },
+    NotConnected {
+        error: ConnectError,
+        request: Outgoing,
+    },
+    TimedOut(Duration),
+}
+
+impl TryOne<'_> {
+    async fn run(&self, worker: &Rc<Worker>, request: Outgoing) -> Attempt {
+        let attempt = async {
+            let purpose = Purpose::Http { app: self.app };
+            let checked_out = match check_out(worker, self.picked, purpose, self.span).await {
+                Ok(checked_out) => checked_out,
+                Err(error) => return Attempt::NotConnected { error, request },
+            };
+            let reused = checked_out.reused;
+            match send(checked_out.sender, request).await {
+                Ok(answer) => Attempt::Answered(answer),
+                Err((error, returned)) => Attempt::Broken { error, returned, reused },
+            }
+        };
+        match self.limit {
+            None => attempt.await,
+            Some(limit) => {
+                let timed = tokio::time::timeout(limit, attempt).await;
+                timed.unwrap_or(Attempt::TimedOut(limit))
+            }
+        }
     }
 }
 
@@ -204,7 +272,7 @@ async fn send(
     };
     match sender {
         Sender::Http1(mut sender) => {
-            shape_http1(&mut parts);
+            shape_http1(&mut parts, &body);
             match sender.try_send_request(Request::from_parts(parts, body)).await {
                 Ok(response) => Ok(Answer { response, sender: Some(sender) }),
                 Err(mut error) => {
@@ -226,9 +294,13 @@ async fn send(
     }
 }
 
-/// Origin form and `Host`.
-fn shape_http1(parts: &mut Parts) {
+/// Origin form and `Host`; a body of unknown length is chunked, whatever the method.
+fn shape_http1(parts: &mut Parts, body: &RequestBody) {
+    use http_body::Body;
     parts.version = Version::HTTP_11;
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     parts.headers.remove(MESH_PORT_HEADER);
     if let Some(authority) = parts.uri.authority() {
         // Shaped for HTTP/2 by an earlier attempt.
@@ -244,9 +316,11 @@ fn shape_http1(parts: &mut Parts) {
 /// Absolute form, from which h2 takes `:scheme`, `:authority` and `:path`.
 fn shape_http2(parts: &mut Parts, port: Option<u16>) {
     parts.version = Version::HTTP_2;
-    if let Some(port) = port {
-        parts.headers.insert(MESH_PORT_HEADER, HeaderValue::from(port));
-    }
+    parts.headers.remove(TRANSFER_ENCODING);
+    match port {
+        Some(port) => parts.headers.insert(MESH_PORT_HEADER, HeaderValue::from(port)),
+        None => parts.headers.remove(MESH_PORT_HEADER),
+    };
     let Some(host) = parts.headers.remove(HOST) else { return };
     let authority = Authority::try_from(host.as_bytes());
     let path = parts.uri.path_and_query().cloned();
@@ -260,15 +334,14 @@ fn shape_http2(parts: &mut Parts, port: Option<u16>) {
     }
 }
 
-/// Whether a request may be sent again after it was written: idempotent, without a body,
-/// and with somewhere else to go.
+/// Whether a request has no body, and whether it is idempotent: with both it may be sent
+/// again after it was written.
 ///
 /// Spec: RFC 9110 section 9.2.2.
-fn is_replayable(request: &Outgoing, assignment: &Assignment) -> bool {
+fn replayable(request: &Outgoing) -> (bool, bool) {
     let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE];
-    assignment.endpoints.len() > 1
-        && matches!(request.body, RequestBody::Empty)
-        && idempotent.contains(&request.parts.method)
+    let bodyless = matches!(request.body, RequestBody::Empty);
+    (bodyless, idempotent.contains(&request.parts.method))
 }
 
 /// The body of a request, and whether it has been read.
@@ -283,5 +356,7 @@ pub(crate) fn request_body(incoming: Incoming, log: &RequestLog) -> RequestBody 
 
 /// Tells a sidecar which port of its application a request is for.
 pub const MESH_PORT_HEADER: &str = "x-isthmus-port";
+/// Says between proxies that the application was not reached. Never leaves the mesh.
+pub(crate) const UNREACHED_HEADER: &str = "x-isthmus-unreached";
 /// Closed idle connections that one request may meet before it counts as a failure.
 const STALE_RETRIES_MAX: u32 = 8;

@@ -197,7 +197,8 @@ where
     let settings = &connection.worker.settings;
     let mut serving = std::pin::pin!(
         http1::Builder::new()
-            .half_close(true)
+            // A client that goes away must be noticed while an upstream is silent.
+            .half_close(false)
             // Not `pipeline_flush`: with it, hyper leaves its own refusals (and answers
             // before them) in the buffer for as long as unread bytes follow them.
             .writev(false)
@@ -249,7 +250,7 @@ where
             .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
             .max_local_error_reset_streams(LOCAL_RESETS_MAX)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_connection_window_size(settings.connection_window_bytes)
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
@@ -297,8 +298,6 @@ const PENDING_RESETS_MAX: usize = 20;
 const LOCAL_RESETS_MAX: usize = 256;
 /// What a client may send on one stream before an upstream reads.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// What a client may send on one connection before upstreams read.
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Bytes of answers buffered for one stream.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(30);

@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use isthmus_model::{RequestHead, Trail};
 use isthmus_runtime::clock;
-use isthmus_telemetry::{Protocol, ResponseFlag};
+use isthmus_telemetry::{HopRole, Protocol, ResponseFlag};
 
 use crate::body::{ResponseBody, UpstreamBody};
 use crate::canonical::{Authority, canonicalise};
@@ -21,7 +21,7 @@ use crate::connect::Io;
 use crate::filters::{self, RedirectFrom};
 use crate::headers::{self, ClientInfo, UpgradeRequest};
 use crate::log::{Begin, RequestLog};
-use crate::relay::{self, Answer, Failure, MESH_PORT_HEADER, Outgoing};
+use crate::relay::{self, Answer, Failure, MESH_PORT_HEADER, Outgoing, UNREACHED_HEADER};
 use crate::router::{Route, RouteInput, Router};
 use crate::watch::{ActiveRequest, Watch};
 use crate::worker::Worker;
@@ -87,7 +87,7 @@ pub(crate) async fn handle(
         return Ok(reply);
     }
     if is_connect {
-        return Ok(crate::upgrade::connect(&connection, log, authority).await);
+        return Ok(tunnel(&connection, log, authority, one).await);
     }
     if parts.uri.path() == "*" {
         return Ok(refuse(log, StatusCode::NO_CONTENT, ResponseFlag::Direct, ""));
@@ -104,6 +104,25 @@ pub(crate) async fn handle(
         close_after(&mut reply);
     }
     Ok(reply)
+}
+
+/// A CONNECT is for applications that use their sidecar as a proxy, and for nobody else:
+/// whoever else sent one could reach an application past policy.
+async fn tunnel(
+    connection: &Rc<Connection>,
+    log: Box<RequestLog>,
+    authority: Authority,
+    one: bool,
+) -> Reply {
+    if one && connection.router.role() == HopRole::Outbound {
+        return crate::upgrade::connect(connection, log, authority).await;
+    }
+    let (status, flag) = (StatusCode::METHOD_NOT_ALLOWED, ResponseFlag::Malformed);
+    let mut reply = refuse(log, status, flag, "no tunnel is offered here");
+    if one {
+        close_after(&mut reply);
+    }
+    reply
 }
 
 fn begin(connection: &Connection, parts: &Parts) -> Box<RequestLog> {
@@ -171,7 +190,9 @@ async fn route(
 ) -> Reply {
     let worker = &connection.worker;
     let pin = log.pin.clone();
-    let mesh_port = mesh_port(&mut parts);
+    // Only a client that has proved who it is may choose the application's port: policy
+    // was asked about the port that plaintext reaches.
+    let mesh_port = mesh_port(&mut parts).filter(|_| !connection.identity.is_empty());
     let input = RouteInput {
         head: RequestHead {
             method: &parts.method,
@@ -219,7 +240,7 @@ async fn route(
         );
     }
     let timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
-    let grpc = log.protocol == Protocol::Grpc || is_grpc(&parts);
+    let grpc = log.protocol == Protocol::Grpc;
     let mut reply = if *upgrade == UpgradeRequest::WebSocket {
         crate::upgrade::relay(connection, log, parts, &assignment).await
     } else {
@@ -242,7 +263,13 @@ fn mesh_port(parts: &mut Parts) -> Option<u16> {
 }
 
 pub(crate) fn answered(mut log: Box<RequestLog>, answer: Answer) -> Reply {
+    log.from_upstream = true;
+    if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let (status, flag) = (StatusCode::BAD_GATEWAY, ResponseFlag::UpstreamProtocol);
+        return refuse(log, status, flag, "the upstream changed the protocol unasked");
+    }
     let (mut parts, incoming) = answer.response.into_parts();
+    parts.headers.remove(UNREACHED_HEADER);
     headers::strip_response(&mut parts.headers);
     parts.version = Version::HTTP_11;
     log.answered(parts.status);
@@ -279,9 +306,21 @@ pub(crate) fn refuse(
     detail: &str,
 ) -> Reply {
     log.refused(status, flag, detail.to_owned());
-    if log.protocol == Protocol::Grpc {
-        return grpc_refusal(log, status, detail);
+    let unreached = flag == ResponseFlag::UpstreamConnectFailure && !log.source_identity.is_empty();
+    let mut reply = if log.protocol == Protocol::Grpc {
+        grpc_refusal(log, status, detail)
+    } else {
+        text_refusal(log, status, detail)
+    };
+    if unreached {
+        // Tells a proxy that asked that the application got nothing, so that it may ask
+        // another endpoint.
+        reply.headers_mut().insert(UNREACHED_HEADER, HeaderValue::from_static("1"));
     }
+    reply
+}
+
+fn text_refusal(log: Box<RequestLog>, status: StatusCode, detail: &str) -> Reply {
     let text = if detail.is_empty() { Bytes::new() } else { Bytes::from(format!("{detail}\n")) };
     let empty = text.is_empty();
     let body = if empty {

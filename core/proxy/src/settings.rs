@@ -15,6 +15,9 @@ pub struct ProxySettings {
     pub header_count_max: usize,
     /// Concurrent HTTP/2 streams of one connection. Default 100.
     pub streams_max: u32,
+    /// Bytes that a client may send on one HTTP/2 connection before upstreams read.
+    /// Default 1 MiB; sidecars and gateways, whose clients share a connection, use more.
+    pub connection_window_bytes: u32,
     /// Connections of one worker. Default 10 000; a further one is closed at once.
     pub connections_max: usize,
     /// Time for a whole request head, from its first byte. Default 10 s.
@@ -41,12 +44,33 @@ pub struct ProxySettings {
     pub forwarded: ForwardedTrust,
 }
 
+impl ProxySettings {
+    /// For listeners whose clients are proxies: many requests of many clients share one
+    /// connection, and one that is slow must not hold up the others.
+    #[must_use]
+    pub fn for_mesh(self) -> Self {
+        Self {
+            streams_max: MESH_STREAMS_MAX,
+            connection_window_bytes: MESH_CONNECTION_WINDOW_BYTES,
+            rules: Rules { encoded_slashes: true, ..self.rules },
+            forwarded: ForwardedTrust::Keep,
+            ..self
+        }
+    }
+}
+
+/// Concurrent streams of a connection between proxies.
+const MESH_STREAMS_MAX: u32 = 4096;
+/// Room for 256 stalled uploads of a connection between proxies.
+const MESH_CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
+
 impl Default for ProxySettings {
     fn default() -> Self {
         Self {
             header_bytes_max: 64 * 1024,
             header_count_max: 100,
             streams_max: 100,
+            connection_window_bytes: 1024 * 1024,
             connections_max: 10_000,
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),

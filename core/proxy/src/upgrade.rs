@@ -43,6 +43,10 @@ pub(crate) async fn relay(
     }
     let balancer = worker.balancer(assignment);
     let mut tried = Tried::default();
+    if parts.headers.contains_key(http::header::CONTENT_LENGTH) {
+        let (status, flag) = (StatusCode::BAD_REQUEST, ResponseFlag::Malformed);
+        return refuse(log, status, flag, "a protocol change has no body");
+    }
     let (mut status, mut flag) = (StatusCode::SERVICE_UNAVAILABLE, ResponseFlag::NoHealthyUpstream);
     let mut detail = format!("{} has no usable endpoint", assignment.service);
     mark_upgrade(&mut parts.headers);
@@ -97,6 +101,7 @@ async fn switch(
     mut log: Box<RequestLog>,
     mut response: Response<hyper::body::Incoming>,
 ) -> Response<ResponseBody> {
+    log.from_upstream = true;
     log.answered(StatusCode::SWITCHING_PROTOCOLS);
     let upgraded = match hyper::upgrade::on(&mut response).await {
         Ok(upgraded) => upgraded,

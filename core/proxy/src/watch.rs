@@ -7,8 +7,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::rc::{Rc, Weak};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::guard::{Phase, Refusal};
@@ -25,6 +26,8 @@ pub(crate) struct Watch {
     in_flight: Cell<u32>,
     expired: Cell<bool>,
     draining: Cell<bool>,
+    /// Since when the client takes no bytes, and what to wake when that is too long.
+    stalled: RefCell<Option<(u32, Waker)>>,
     /// Wakes the connection's reader; present while it waits.
     reader: RefCell<Option<Waker>>,
     pub(crate) refusal: Cell<Option<Refusal>>,
@@ -39,6 +42,7 @@ impl Watch {
             in_flight: Cell::new(0),
             expired: Cell::new(false),
             draining: Cell::new(false),
+            stalled: RefCell::new(None),
             reader: RefCell::new(None),
             refusal: Cell::new(None),
         }
@@ -52,6 +56,30 @@ impl Watch {
         }
         self.phase.set(phase);
         self.reader.take();
+    }
+
+    /// Bytes came that say nothing of requests.
+    pub(crate) fn heard(&self) {
+        self.reader.take();
+    }
+
+    /// Notes whether the client takes what is written to it.
+    pub(crate) fn wrote(
+        &self,
+        outcome: Poll<io::Result<usize>>,
+        cx: &Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if outcome.is_ready() {
+            self.stalled.take();
+            return outcome;
+        }
+        if self.expired.get() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let mut stalled = self.stalled.borrow_mut();
+        let since = stalled.as_ref().map_or_else(|| self.now(), |(since, _)| *since);
+        *stalled = Some((since, cx.waker().clone()));
+        outcome
     }
 
     /// The reader waits for bytes.
@@ -82,9 +110,17 @@ impl Watch {
 
     /// Looks at the time, once a tick.
     pub(crate) fn check(&self, now: u32, settings: &ProxySettings) {
+        let too_long = |(since, _): &mut (u32, Waker)| {
+            ticks(settings.body_timeout) <= now.wrapping_sub(*since)
+        };
+        if let Some((_, writer)) = self.stalled.borrow_mut().take_if(too_long) {
+            self.expired.set(true);
+            writer.wake();
+        }
         let limit = match self.phase.get() {
+            // Nobody waits for the rest of the next request while one is being answered.
+            Phase::Head | Phase::Idle if self.in_flight.get() > 0 => return,
             Phase::Head => settings.head_timeout,
-            Phase::Idle if self.in_flight.get() > 0 => return,
             Phase::Idle => settings.idle_timeout,
             // Nobody waits for the client's bytes: the upstream is slow, not the client.
             Phase::Body if self.reader.borrow().is_none() => return,

@@ -151,6 +151,11 @@ impl Worker {
         balancer.pick(clock::now(), &mut self.rng.borrow_mut(), tried, outlier)
     }
 
+    /// Whether an endpoint is left that the request has not tried.
+    pub(crate) fn has_more(&self, balancer: &Rc<Balancer>, tried: &crate::balancer::Tried) -> bool {
+        self.pick(balancer, tried).is_some()
+    }
+
     pub(crate) fn note_outcome(&self, picked: &Picked, outcome: Outcome) {
         if picked.state().record(clock::now(), outcome, &self.settings.outlier) {
             let endpoint = picked.endpoint();
@@ -196,7 +201,7 @@ impl Worker {
         let mut balancers = self.balancers.borrow_mut();
         balancers.close_idle(clock::now(), self.settings.upstream_idle_timeout);
         if now.is_multiple_of(SWEEP_TICKS) {
-            balancers.sweep();
+            balancers.sweep(&self.pin());
         }
     }
 }

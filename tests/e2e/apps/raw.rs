@@ -32,6 +32,10 @@ pub(super) async fn record(mut stream: TcpStream, shared: &Shared) -> io::Result
     loop {
         while let Some((used, target)) = request(&pending) {
             pending.drain(..used);
+            if let Some((_, answer)) = BROKEN.iter().find(|(name, _)| target.ends_with(name)) {
+                stream.write_all(answer.as_bytes()).await?;
+                continue;
+            }
             let body = format!("target={target}");
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
             stream.write_all(format!("{head}{body}").as_bytes()).await?;
@@ -110,5 +114,31 @@ fn chunked(bytes: &[u8]) -> Option<usize> {
 pub(crate) fn position(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
     bytes.windows(pattern.len()).position(|window| window == pattern)
 }
+
+/// Answers that no server should give, by the last part of the target.
+pub(crate) const BROKEN: &[(&str, &str)] = &[
+    (
+        "length-and-coding",
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+    ),
+    (
+        "two-lengths",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 60\r\n\r\nok\
+         HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+    ),
+    (
+        "more-than-its-length",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\
+         Content-Length: 6\r\n\r\npoison",
+    ),
+    (
+        "body-after-204",
+        "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison",
+    ),
+    ("bad-length", "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok"),
+    ("folded", "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length : 2\r\n\r\nok"),
+    ("no-http", "SSH-2.0-OpenSSH_9.6\r\n\r\n"),
+];
 
 const BUFFER_BYTES: usize = 16 * 1024;
