@@ -86,7 +86,10 @@ impl AuthorityHandle {
 
     /// Rotates what is due until the process drains; its owner spawns it once.
     pub async fn run(self, mut stop: Stop) {
+        // An operator's rotation changes what is due next.
+        let mut changed = self.bundle.subscribe();
         loop {
+            changed.mark_unchanged();
             if let Err(error) = self.tick() {
                 tracing::error!(%error, source = ?std::error::Error::source(&error), "the authority could not rotate");
             }
@@ -100,6 +103,8 @@ impl AuthorityHandle {
                 biased;
                 () = stop.draining() => return,
                 () = tokio::time::sleep(wait) => {}
+                // The sender is in `self`, so that this never fails.
+                _ = changed.changed() => {}
             }
         }
     }
