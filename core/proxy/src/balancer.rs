@@ -6,7 +6,7 @@
 //! [`EndpointState`], which balancers share by the endpoint's key.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -195,7 +195,8 @@ impl Balancer {
 #[derive(Debug, Default)]
 pub(crate) struct Balancers {
     /// By the address of the assignment, which the entry keeps alive.
-    current: HashMap<usize, (Arc<Assignment>, Rc<Balancer>)>,
+    /// Ordered, because hashing a number safely costs more than a few comparisons.
+    current: BTreeMap<usize, (Arc<Assignment>, Rc<Balancer>)>,
     endpoints: HashMap<EndpointKey, Weak<EndpointState>>,
 }
 

@@ -150,7 +150,7 @@ pub fn parse_authority(text: &str) -> Result<Authority, NotCanonical> {
         None => (text, None),
     };
     let host = host.strip_suffix('.').unwrap_or(host);
-    if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.split('.').all(is_host_label) {
+    if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.as_bytes().split(|b| *b == b'.').all(is_host_label) {
         return Err(NotCanonical::Host);
     }
     Ok(Authority { host: host.to_ascii_lowercase(), port })
@@ -169,13 +169,13 @@ fn parse_port(rest: &str) -> Result<Option<u16>, NotCanonical> {
 }
 
 /// Letters, digits, `-` and `_`, not at the ends for `-`; more is not a host.
-fn is_host_label(label: &str) -> bool {
-    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+fn is_host_label(label: &[u8]) -> bool {
+    let good = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_';
     !label.is_empty()
         && label.len() <= 63
-        && label.bytes().all(good)
-        && !label.starts_with('-')
-        && !label.ends_with('-')
+        && label.iter().all(good)
+        && !label.starts_with(b"-")
+        && !label.ends_with(b"-")
 }
 
 /// Joins the crumbs that HTTP/2 clients split a cookie into.

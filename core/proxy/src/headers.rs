@@ -87,7 +87,7 @@ pub fn strip_response(headers: &mut HeaderMap) {
     if found.connection {
         remove_nominated(headers);
     }
-    if found.hop || found.connection {
+    if found.hop {
         for name in &HOP_BY_HOP {
             headers.remove(name);
         }
@@ -213,6 +213,15 @@ fn upgrade_request(headers: &HeaderMap, found: &Found) -> UpgradeRequest {
 
 /// Removes the headers that `Connection` names.
 fn remove_nominated(headers: &mut HeaderMap) {
+    let names_nothing = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+    };
+    if headers.get_all(CONNECTION).iter().all(names_nothing) {
+        // What nearly every server sends; `Keep-Alive` goes with the hop-by-hop headers.
+        headers.remove(CONNECTION);
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

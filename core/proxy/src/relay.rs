@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, Scheme, Uri};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -301,7 +301,7 @@ fn shape_http1(parts: &mut Parts, body: &RequestBody) {
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    parts.headers.remove(MESH_PORT_HEADER);
+    parts.headers.remove(&MESH_PORT);
     if let Some(authority) = parts.uri.authority() {
         // Shaped for HTTP/2 by an earlier attempt.
         if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
@@ -318,8 +318,8 @@ fn shape_http2(parts: &mut Parts, port: Option<u16>) {
     parts.version = Version::HTTP_2;
     parts.headers.remove(TRANSFER_ENCODING);
     match port {
-        Some(port) => parts.headers.insert(MESH_PORT_HEADER, HeaderValue::from(port)),
-        None => parts.headers.remove(MESH_PORT_HEADER),
+        Some(port) => parts.headers.insert(&MESH_PORT, HeaderValue::from(port)),
+        None => parts.headers.remove(&MESH_PORT),
     };
     let Some(host) = parts.headers.remove(HOST) else { return };
     let authority = Authority::try_from(host.as_bytes());
@@ -339,9 +339,9 @@ fn shape_http2(parts: &mut Parts, port: Option<u16>) {
 ///
 /// Spec: RFC 9110 section 9.2.2.
 fn replayable(request: &Outgoing) -> (bool, bool) {
-    let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE];
     let bodyless = matches!(request.body, RequestBody::Empty);
-    (bodyless, idempotent.contains(&request.parts.method))
+    // TRACE, which is idempotent too, has been refused long before.
+    (bodyless, request.parts.method.is_idempotent())
 }
 
 /// The body of a request, and whether it has been read.
@@ -356,6 +356,8 @@ pub(crate) fn request_body(incoming: Incoming, log: &RequestLog) -> RequestBody 
 
 /// Tells a sidecar which port of its application a request is for.
 pub const MESH_PORT_HEADER: &str = "x-isthmus-port";
+/// The same as a name, which need not be parsed for each request.
+pub(crate) static MESH_PORT: HeaderName = HeaderName::from_static(MESH_PORT_HEADER);
 /// Says between proxies that the application was not reached. Never leaves the mesh.
 pub(crate) const UNREACHED_HEADER: &str = "x-isthmus-unreached";
 /// Closed idle connections that one request may meet before it counts as a failure.

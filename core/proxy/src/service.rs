@@ -21,7 +21,7 @@ use crate::connect::Io;
 use crate::filters::{self, RedirectFrom};
 use crate::headers::{self, ClientInfo, UpgradeRequest};
 use crate::log::{Begin, RequestLog};
-use crate::relay::{self, Answer, Failure, MESH_PORT_HEADER, Outgoing, UNREACHED_HEADER};
+use crate::relay::{self, Answer, Failure, MESH_PORT, Outgoing, UNREACHED_HEADER};
 use crate::router::{Route, RouteInput, Router};
 use crate::watch::{ActiveRequest, Watch};
 use crate::worker::Worker;
@@ -258,7 +258,7 @@ async fn route(
 
 /// Takes the application's port out of a mesh request.
 fn mesh_port(parts: &mut Parts) -> Option<u16> {
-    let value = parts.headers.remove(MESH_PORT_HEADER)?;
+    let value = parts.headers.remove(&MESH_PORT)?;
     value.to_str().ok()?.parse().ok()
 }
 

@@ -184,8 +184,9 @@ impl ClientTask {
         let position = self.subscriber.position();
         if applied.changed || position != former {
             self.snapshots.publish(Arc::new(build(&self.subscriber, &self.options.node)));
-            let due = now + self.options.limits.save_delay;
-            self.save_at.get_or_insert(due);
+            // The first state is saved at once: a proxy that dies young must find it.
+            let delay = former.map_or(Duration::ZERO, |_| self.options.limits.save_delay);
+            self.save_at.get_or_insert(now + delay);
         }
         self.publish_usage();
         for (name, resolved) in applied.resolved {

@@ -10,7 +10,19 @@ use crate::trace_context::{
     IncomingTrace, ParentSpan, SamplingHint, SpanId, TRACEPARENT_BYTES, TraceId,
 };
 
+/// Whether a request says anything about a trace: most that come from outside do not, and
+/// looking at the few names they have costs less than a look-up for each form.
+pub(super) fn says_anything(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        let name = name.as_str();
+        name.starts_with("trace") || name == "b3" || name.starts_with("x-b3-")
+    })
+}
+
 pub(super) fn incoming(headers: &HeaderMap) -> IncomingTrace {
+    if !says_anything(headers) {
+        return IncomingTrace::default();
+    }
     if let Some((trace_id, span_id, hint)) =
         single(headers, &TRACEPARENT, TRACEPARENT_BYTES_MAX).and_then(traceparent)
     {
