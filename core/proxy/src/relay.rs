@@ -42,7 +42,7 @@ pub(crate) struct Answer {
 impl Answer {
     /// Whether the endpoint's proxy says that the application got nothing.
     fn is_unreached(&self) -> bool {
-        self.response.headers().contains_key(UNREACHED_HEADER)
+        self.response.headers().contains_key(&UNREACHED_HEADER)
     }
 }
 
@@ -359,6 +359,6 @@ pub const MESH_PORT_HEADER: &str = "x-isthmus-port";
 /// The same as a name, which need not be parsed for each request.
 pub(crate) static MESH_PORT: HeaderName = HeaderName::from_static(MESH_PORT_HEADER);
 /// Says between proxies that the application was not reached. Never leaves the mesh.
-pub(crate) const UNREACHED_HEADER: &str = "x-isthmus-unreached";
+pub(crate) static UNREACHED_HEADER: HeaderName = HeaderName::from_static("x-isthmus-unreached");
 /// Closed idle connections that one request may meet before it counts as a failure.
 const STALE_RETRIES_MAX: u32 = 8;

@@ -269,7 +269,7 @@ pub(crate) fn answered(mut log: Box<RequestLog>, answer: Answer) -> Reply {
         return refuse(log, status, flag, "the upstream changed the protocol unasked");
     }
     let (mut parts, incoming) = answer.response.into_parts();
-    parts.headers.remove(UNREACHED_HEADER);
+    parts.headers.remove(&UNREACHED_HEADER);
     headers::strip_response(&mut parts.headers);
     parts.version = Version::HTTP_11;
     log.answered(parts.status);
@@ -315,7 +315,7 @@ pub(crate) fn refuse(
     if unreached {
         // Tells a proxy that asked that the application got nothing, so that it may ask
         // another endpoint.
-        reply.headers_mut().insert(UNREACHED_HEADER, HeaderValue::from_static("1"));
+        reply.headers_mut().insert(&UNREACHED_HEADER, HeaderValue::from_static("1"));
     }
     reply
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
+use crate::trace_context::parse::says_anything;
 use crate::trace_context::{Sampling, SpanRef, TRACEPARENT_BYTES, TraceContext};
 
 pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -19,11 +20,11 @@ pub(super) static B3_FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 
 pub(super) fn all(context: &TraceContext, headers: &mut HeaderMap) {
     let mut buffer = [0; TRACEPARENT_BYTES + B3_BYTES];
-    buffer[..TRACEPARENT_BYTES].copy_from_slice(&traceparent(&context.span_ref()));
-    let b3 = &mut buffer[TRACEPARENT_BYTES..];
-    write_hex(&mut b3[..32], &context.trace_id.to_bytes());
+    let (parent_form, b3) = buffer.split_at_mut(TRACEPARENT_BYTES);
+    parent_form.copy_from_slice(&traceparent(&context.span_ref()));
+    b3[..32].copy_from_slice(&parent_form[3..35]);
     b3[32] = b'-';
-    write_hex(&mut b3[33..49], &context.span_id.to_bytes());
+    b3[33..49].copy_from_slice(&parent_form[36..52]);
     b3[49] = b'-';
     b3[50] = match context.sampling {
         Sampling::Debug => b'd',
@@ -38,28 +39,28 @@ pub(super) fn all(context: &TraceContext, headers: &mut HeaderMap) {
     }
     let text = Bytes::copy_from_slice(&buffer[..end]);
     let b3 = |from: usize, to: usize| text.slice(TRACEPARENT_BYTES + from..TRACEPARENT_BYTES + to);
+    if says_anything(headers) {
+        for name in [&TRACESTATE, &B3_PARENT_SPAN_ID, &B3_SAMPLED, &B3_FLAGS] {
+            headers.remove(name);
+        }
+    }
     set(headers, &TRACEPARENT, text.slice(..TRACEPARENT_BYTES));
-    write_state(context, headers);
+    if let Some(state) = &context.state {
+        put(headers, &TRACESTATE, state.clone());
+    }
     set(headers, &B3, text.slice(TRACEPARENT_BYTES..));
     set(headers, &B3_TRACE_ID, b3(0, 32));
     set(headers, &B3_SPAN_ID, b3(33, 49));
     if context.parent.is_some() {
         set(headers, &B3_PARENT_SPAN_ID, b3(52, 68));
-    } else {
-        headers.remove(&B3_PARENT_SPAN_ID);
     }
-    write_b3_decision(context.sampling, headers);
-}
-
-/// Spec: b3-propagation, "Debug Flag": debug implies an accept decision, so it is not
-/// sent together with `X-B3-Sampled`.
-fn write_b3_decision(sampling: Sampling, headers: &mut HeaderMap) {
-    let (name, other, value) = match sampling {
-        Sampling::Debug => (&B3_FLAGS, &B3_SAMPLED, "1"),
-        Sampling::Off => (&B3_SAMPLED, &B3_FLAGS, "0"),
-        Sampling::On => (&B3_SAMPLED, &B3_FLAGS, "1"),
+    // Spec: b3-propagation, "Debug Flag": debug implies an accept decision, so it is not
+    // sent together with `X-B3-Sampled`.
+    let (name, value) = match context.sampling {
+        Sampling::Debug => (&B3_FLAGS, "1"),
+        Sampling::Off => (&B3_SAMPLED, "0"),
+        Sampling::On => (&B3_SAMPLED, "1"),
     };
-    headers.remove(other);
     put(headers, name, HeaderValue::from_static(value));
 }
 
