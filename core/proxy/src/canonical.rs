@@ -150,7 +150,10 @@ pub fn parse_authority(text: &str) -> Result<Authority, NotCanonical> {
         None => (text, None),
     };
     let host = host.strip_suffix('.').unwrap_or(host);
-    if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.as_bytes().split(|b| *b == b'.').all(is_host_label) {
+    if host.is_empty()
+        || host.len() > HOST_BYTES_MAX
+        || !host.as_bytes().split(|b| *b == b'.').all(is_host_label)
+    {
         return Err(NotCanonical::Host);
     }
     Ok(Authority { host: host.to_ascii_lowercase(), port })

@@ -20,11 +20,11 @@ pub(super) static B3_FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 
 pub(super) fn all(context: &TraceContext, headers: &mut HeaderMap) {
     let mut buffer = [0; TRACEPARENT_BYTES + B3_BYTES];
-    let (parent_form, b3) = buffer.split_at_mut(TRACEPARENT_BYTES);
-    parent_form.copy_from_slice(&traceparent(&context.span_ref()));
-    b3[..32].copy_from_slice(&parent_form[3..35]);
+    let (w3c, b3) = buffer.split_at_mut(TRACEPARENT_BYTES);
+    w3c.copy_from_slice(&traceparent(&context.span_ref()));
+    b3[..32].copy_from_slice(&w3c[3..35]);
     b3[32] = b'-';
-    b3[33..49].copy_from_slice(&parent_form[36..52]);
+    b3[33..49].copy_from_slice(&w3c[36..52]);
     b3[49] = b'-';
     b3[50] = match context.sampling {
         Sampling::Debug => b'd',
