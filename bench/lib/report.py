@@ -23,8 +23,13 @@ class Result:
         self.rows.append({"name": name, **values})
 
     def ratio(self, name, value, aim=None):
-        """A ratio or a figure with the aim that it must stay below."""
-        self.ratios.append({"name": name, "value": value, "aim": aim})
+        """A ratio or a figure that was taken once, with the aim that it must stay below."""
+        self.ratios.append({"name": name, "value": value, "aim": aim, "rounds": []})
+
+    def paired(self, name, ours, theirs, aim=None):
+        """The median of a ratio taken within each round, where both met the same noise."""
+        rounds = [own / other for own, other in zip(ours, theirs)]
+        self.ratios.append({"name": name, "value": statistics.median(rounds), "aim": aim, "rounds": rounds})
 
 
 class Column:
@@ -55,13 +60,23 @@ def text(result):
     lines.append("")
     for ratio in result.ratios:
         line = f"{ratio['name']}: {ratio['value']:.2f}"
+        if ratio["rounds"]:
+            line += f", by round {min(ratio['rounds']):.2f}-{max(ratio['rounds']):.2f}"
         if ratio["aim"] is not None:
-            verdict = "met" if ratio["value"] <= ratio["aim"] else "missed"
-            line += f" (aim: at most {ratio['aim']:g}, {verdict})"
+            line += f" (aim: at most {ratio['aim']:g}, {verdict(ratio)})"
         lines.append(line)
     lines += result.notes
     lines += [f"left out, not found: {peer}" for peer in result.bench.missing]
     return "\n".join(lines)
+
+
+def verdict(ratio):
+    """An aim is met or missed only if every round says so."""
+    rounds = ratio["rounds"] or [ratio["value"]]
+    met = sum(value <= ratio["aim"] for value in rounds)
+    if met == len(rounds):
+        return "met"
+    return "missed" if met == 0 else f"not decided: met in {met} of {len(rounds)} rounds"
 
 
 def table(result):
