@@ -1,11 +1,12 @@
 //! The ports that operators and their tools use: metrics, readiness, admin.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use isthmus_certs::AuthorityHandle;
 use isthmus_telemetry::{
-    AdminError, AdminRoutes, ControlServer, Readiness, Telemetry, serve_admin, serve_health,
-    serve_metrics,
+    AdminError, AdminRoutes, ControlServer, Readiness, ServeError, Telemetry, serve_admin,
+    serve_health, serve_metrics,
 };
 use serde_json::{Value, json};
 
@@ -14,17 +15,41 @@ use crate::up::board::Board;
 use crate::up::explain;
 
 /// Serves the three ports.
+///
+/// Roles that run as processes of their own share one settings file: the first of them gets
+/// the ports of the settings, the others (`shared`) take free ones and say which.
 pub(crate) fn serve(
     settings: &Arc<Settings>,
     telemetry: &Telemetry,
     readiness: &Readiness,
     board: &Arc<Board>,
+    shared: bool,
 ) -> anyhow::Result<[ControlServer; 3]> {
     let ports = &settings.telemetry;
-    let metrics = serve_metrics(ports.metrics, telemetry.registry())?;
-    let health = serve_health(ports.ready, readiness)?;
-    let admin = serve_admin(ports.admin, &routes(settings, board))?;
+    let metrics = bind("metrics", ports.metrics, shared, |address| {
+        serve_metrics(address, telemetry.registry())
+    })?;
+    let health = bind("ready", ports.ready, shared, |address| serve_health(address, readiness))?;
+    let routes = routes(settings, board);
+    let admin = bind("admin", ports.admin, shared, |address| serve_admin(address, &routes))?;
     Ok([metrics, health, admin])
+}
+
+fn bind(
+    name: &str,
+    address: SocketAddr,
+    shared: bool,
+    serve: impl Fn(SocketAddr) -> Result<ControlServer, ServeError>,
+) -> Result<ControlServer, ServeError> {
+    match serve(address) {
+        Err(error) if shared => {
+            let server = serve(SocketAddr::new(address.ip(), 0))?;
+            let own = server.local_addr();
+            tracing::warn!(port = name, %address, %own, %error, "taken; a free port is used");
+            Ok(server)
+        }
+        outcome => outcome,
+    }
 }
 
 fn routes(settings: &Arc<Settings>, board: &Arc<Board>) -> AdminRoutes {

@@ -130,9 +130,9 @@ impl Process {
     async fn start(&mut self, selection: &Selection) -> anyhow::Result<()> {
         self.readiness.set_waiting("start", "the process is starting");
         let telemetry = self.telemetry.as_ref().expect("telemetry runs until the end");
-        let servers = ports::serve(&self.settings, telemetry, &self.readiness, &self.board)?;
-        self.servers.extend(servers);
         let all = *selection == Selection::All;
+        let servers = ports::serve(&self.settings, telemetry, &self.readiness, &self.board, !all)?;
+        self.servers.extend(servers);
         let settings = Arc::clone(&self.settings);
         if (all && settings.ca.enabled) || *selection == Selection::Ca {
             let stop = self.stop();
