@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 use isthmus_certs::peer_id;
@@ -21,7 +20,7 @@ use isthmus_hbone::{
 };
 use isthmus_link::{LinkStream, StreamHeader};
 use isthmus_model::{ClusterId, EndpointId, ServiceKey, ServiceScope, Snapshot};
-use isthmus_proxy::Worker;
+use isthmus_proxy::{Worker, accept_each};
 use isthmus_runtime::error_chain;
 use isthmus_telemetry::{IncomingTrace, ResponseFlag};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,29 +30,10 @@ use crate::relay_log::RelayLog;
 
 /// Accepts sidecars until the drain begins.
 pub(crate) async fn accept(worker: Rc<Worker>, shared: Arc<Shared>, listener: TcpListener) {
-    let mut stop = worker.stop().clone();
-    let mut pause = PAUSE_MIN;
-    loop {
-        let accepted = tokio::select! {
-            biased; // A drain must win over a flood of new connections.
-            () = stop.draining() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, address)) => {
-                pause = PAUSE_MIN;
-                if stream.set_nodelay(true).is_ok() {
-                    let served = serve(Rc::clone(&worker), Arc::clone(&shared), stream, address);
-                    worker.tasks().spawn(served);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
-            }
-        }
-    }
+    let owner = Rc::clone(&worker);
+    let serve =
+        move |stream, address| serve(Rc::clone(&owner), Arc::clone(&shared), stream, address);
+    accept_each(worker, listener, serve).await;
 }
 
 async fn serve(worker: Rc<Worker>, shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
@@ -146,6 +126,3 @@ async fn carry(mut log: RelayLog, mut tunnel: TunnelStream, mut stream: LinkStre
     let outcome = splice(&mut tunnel, &mut stream, &SpliceLimits::default()).await;
     log.ended(&outcome);
 }
-
-const PAUSE_MIN: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_millis(500);

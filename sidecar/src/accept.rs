@@ -1,4 +1,4 @@
-//! The accept loops of a sidecar's mesh, inbound and TCP ports.
+//! What a sidecar's mesh, inbound and TCP ports do with a connection.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use isthmus_proxy::{Client, Worker, serve_stream, tcp};
 use isthmus_runtime::{clock, error_chain};
 use isthmus_telemetry::{AccessRecord, HopRole, Protocol, ResponseFlag};
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::inbound::InboundRouter;
 
@@ -25,36 +25,6 @@ pub(crate) struct Inbound {
     pub(crate) worker: Rc<Worker>,
     pub(crate) router: Rc<InboundRouter>,
     pub(crate) tls: Arc<ServerConfig>,
-}
-
-/// Accepts connections until the drain begins and serves each in a task of its own.
-pub(crate) async fn accept<F, S>(worker: Rc<Worker>, listener: TcpListener, serve: F)
-where
-    F: Fn(TcpStream, SocketAddr) -> S,
-    S: Future<Output = ()> + 'static,
-{
-    let mut stop = worker.stop().clone();
-    let mut pause = PAUSE_MIN;
-    loop {
-        let accepted = tokio::select! {
-            biased; // A drain must win over a flood of new connections.
-            () = stop.draining() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, address)) => {
-                pause = PAUSE_MIN;
-                if stream.set_nodelay(true).is_ok() {
-                    worker.tasks().spawn(serve(stream, address));
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
-            }
-        }
-    }
 }
 
 /// Serves one connection to the mesh port.
@@ -176,5 +146,3 @@ pub(crate) async fn serve_forward(
 const TLS_HANDSHAKE: u8 = 22;
 /// Time for the first byte of a connection to the inbound port.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
-const PAUSE_MIN: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_millis(500);

@@ -14,6 +14,7 @@ use isthmus_proxy::canonical::Rules;
 use isthmus_proxy::connect::LocalFuture;
 use isthmus_proxy::{
     GatewayDialer, MeshDialer, NoRemote, ProxySettings, RemoteDialer, Service, Worker, WorkerParts,
+    accept_each,
 };
 use isthmus_runtime::{
     Drain, DrainOutcome, LocalTasks, SnapshotCell, SocketError, Stop, WorkerId, Workers, bind_tcp,
@@ -180,16 +181,14 @@ fn serve(id: WorkerId, seed: Seed) -> io::Result<()> {
     });
     let listener = TcpListener::from_std(seed.mesh)?;
     let mesh = Rc::clone(&inbound);
-    worker.tasks().spawn(accept::accept(Rc::clone(&worker), listener, move |stream, address| {
+    worker.tasks().spawn(accept_each(Rc::clone(&worker), listener, move |stream, address| {
         accept::serve_mesh(Rc::clone(&mesh), stream, address)
     }));
     if let Some(listener) = seed.inbound {
         let listener = TcpListener::from_std(listener)?;
-        worker.tasks().spawn(accept::accept(
-            Rc::clone(&worker),
-            listener,
-            move |stream, address| accept::serve_inbound(Rc::clone(&inbound), stream, address),
-        ));
+        worker.tasks().spawn(accept_each(Rc::clone(&worker), listener, move |stream, address| {
+            accept::serve_inbound(Rc::clone(&inbound), stream, address)
+        }));
     }
     if let Some(listener) = seed.outbound {
         let listener = TcpListener::from_std(listener)?;
@@ -202,14 +201,10 @@ fn serve(id: WorkerId, seed: Seed) -> io::Result<()> {
     for (forward, listener) in seed.tcp {
         let (listener, forward) = (TcpListener::from_std(listener)?, Rc::new(forward));
         let (owner, identity) = (Rc::clone(&worker), identity.clone());
-        worker.tasks().spawn(accept::accept(
-            Rc::clone(&worker),
-            listener,
-            move |stream, address| {
-                let (worker, forward) = (Rc::clone(&owner), Rc::clone(&forward));
-                accept::serve_forward(worker, stream, address, forward, identity.clone())
-            },
-        ));
+        worker.tasks().spawn(accept_each(Rc::clone(&worker), listener, move |stream, address| {
+            let (worker, forward) = (Rc::clone(&owner), Rc::clone(&forward));
+            accept::serve_forward(worker, stream, address, forward, identity.clone())
+        }));
     }
     Ok(())
 }

@@ -66,6 +66,6 @@ pub use crate::connect::{ConnectError, Connected, Connector, Destination, Io, Pu
 pub use crate::mesh::{GatewayDialer, MeshDialer, NoRemote, RemoteDialer};
 pub use crate::relay::MESH_PORT_HEADER;
 pub use crate::router::{Route, RouteInput, Router, Target, explain_assignment};
-pub use crate::server::{Client, Service, TlsSource, accept, serve_stream};
+pub use crate::server::{Client, Service, TlsSource, accept, accept_each, serve_stream};
 pub use crate::settings::ProxySettings;
 pub use crate::worker::{OnDemand, Worker, WorkerParts};

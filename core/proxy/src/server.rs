@@ -62,11 +62,23 @@ pub struct Client {
     pub server_name: Option<Rc<str>>,
 }
 
-/// Accepts connections until the drain begins.
+/// Accepts HTTP connections until the drain begins.
+pub async fn accept(worker: Rc<Worker>, listener: TcpListener, service: Service) {
+    let owner = Rc::clone(&worker);
+    let serve =
+        move |stream, address| serve_tcp(Rc::clone(&owner), stream, address, service.clone());
+    accept_each(worker, listener, serve).await;
+}
+
+/// Accepts connections until the drain begins and serves each in a task of the worker.
 ///
 /// An error of `accept` never ends the loop: it backs off and goes on, since running out
 /// of file descriptors must not turn a listener off.
-pub async fn accept(worker: Rc<Worker>, listener: TcpListener, service: Service) {
+pub async fn accept_each<F, S>(worker: Rc<Worker>, listener: TcpListener, serve: F)
+where
+    F: Fn(TcpStream, SocketAddr) -> S,
+    S: Future<Output = ()> + 'static,
+{
     let mut stop = worker.stop().clone();
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
@@ -78,8 +90,9 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener, service: Service)
         match accepted {
             Ok((stream, address)) => {
                 pause = ACCEPT_PAUSE_MIN;
-                let serving = serve_tcp(Rc::clone(&worker), stream, address, service.clone());
-                worker.tasks().spawn(serving);
+                if stream.set_nodelay(true).is_ok() {
+                    worker.tasks().spawn(serve(stream, address));
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; trying again");
@@ -95,9 +108,6 @@ async fn serve_tcp(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, s
         tracing::debug!("connection limit of the worker reached; a connection is closed");
         return;
     };
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
     let mut client = Client { address, tls: false, identity: Rc::from(""), server_name: None };
     let Some(tls) = &service.tls else {
         return serve(worker, stream, client, service.router, watch).await;
