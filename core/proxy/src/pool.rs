@@ -45,11 +45,20 @@ struct Idle {
 enum Shared {
     #[default]
     None,
-    Opening(Rc<Notify>),
+    Opening(Rc<Pending>),
     Open {
         sender: http2::SendRequest<RequestBody>,
         port: Option<u16>,
     },
+}
+
+/// A shared connection that is being opened.
+#[derive(Default)]
+struct Pending {
+    done: Notify,
+    /// Why it could not be opened, for everyone who waits: were each to try again, they
+    /// would fail one after the other.
+    error: RefCell<Option<ConnectError>>,
 }
 
 /// What opening a connection needs.
@@ -82,7 +91,7 @@ impl Connections {
         {
             return Ok(CheckedOut { sender: Sender::Http1(sender), reused: true });
         }
-        if multiplexed && let Some((sender, port)) = self.shared_sender().await {
+        if multiplexed && let Some((sender, port)) = self.shared_sender().await? {
             return Ok(CheckedOut { sender: Sender::Http2 { sender, port }, reused: true });
         }
         self.open(to, opener).await
@@ -122,32 +131,32 @@ impl Connections {
         }
     }
 
-    async fn shared_sender(&self) -> Option<(http2::SendRequest<RequestBody>, Option<u16>)> {
+    async fn shared_sender(&self) -> Result<Option<SharedSender>, ConnectError> {
         loop {
             let opening = match &*self.shared.borrow() {
-                Shared::None => return None,
-                Shared::Open { sender, .. } if sender.is_closed() => return None,
-                Shared::Open { sender, port } => return Some((sender.clone(), *port)),
-                Shared::Opening(done) => Rc::clone(done),
+                Shared::None => return Ok(None),
+                Shared::Open { sender, .. } if sender.is_closed() => return Ok(None),
+                Shared::Open { sender, port } => return Ok(Some((sender.clone(), *port))),
+                Shared::Opening(pending) => Rc::clone(pending),
             };
-            opening.notified().await;
+            opening.done.notified().await;
+            if let Some(error) = &*opening.error.borrow() {
+                return Err(error.clone());
+            }
         }
     }
 
     async fn open(&self, to: Destination, opener: &Opener<'_>) -> Result<CheckedOut, ConnectError> {
-        let multiplexed = is_multiplexed(&to);
-        let opening = multiplexed.then(|| Opening::begin(&self.shared));
-        let name = to.endpoint.id.to_string();
-        let limit = opener.connect_timeout;
-        let connected =
-            tokio::time::timeout(limit, opener.connector.connect(to)).await.map_err(|_| {
-                ConnectError::Timeout { to: name.clone(), limit_ms: limit.as_millis() }
-            })??;
-        let sender = handshake(connected, opener.tasks, name).await?;
-        if let (Some(opening), Sender::Http2 { sender, port }) = (opening, &sender) {
-            opening.finish(Shared::Open { sender: sender.clone(), port: *port });
+        let opening = is_multiplexed(&to).then(|| Opening::begin(&self.shared));
+        let outcome = connect(to, opener).await;
+        match (opening, &outcome) {
+            (Some(opening), Ok(Sender::Http2 { sender, port })) => {
+                opening.finish(Shared::Open { sender: sender.clone(), port: *port });
+            }
+            (Some(opening), Err(error)) => opening.fail(error.clone()),
+            (Some(_), Ok(Sender::Http1(_))) | (None, _) => {}
         }
-        Ok(CheckedOut { sender, reused: false })
+        Ok(CheckedOut { sender: outcome?, reused: false })
     }
 }
 
@@ -170,25 +179,40 @@ fn is_multiplexed(to: &Destination) -> bool {
     is_meshed(to) || to.purpose == Purpose::Http { app: AppProtocol::Http2 }
 }
 
+type SharedSender = (http2::SendRequest<RequestBody>, Option<u16>);
+
+async fn connect(to: Destination, opener: &Opener<'_>) -> Result<Sender, ConnectError> {
+    let name = to.endpoint.id.to_string();
+    let limit = opener.connect_timeout;
+    let connecting = tokio::time::timeout(limit, opener.connector.connect(to)).await;
+    let timed_out = |_| ConnectError::Timeout { to: name.clone(), limit_ms: limit.as_millis() };
+    handshake(connecting.map_err(timed_out)??, opener.tasks, name).await
+}
+
 /// Marks the shared connection as being opened; wakes the waiters when it ends, also
 /// when the request that opens it is given up.
 struct Opening<'a> {
     slot: &'a RefCell<Shared>,
-    done: Rc<Notify>,
+    pending: Rc<Pending>,
     finished: bool,
 }
 
 impl<'a> Opening<'a> {
     fn begin(slot: &'a RefCell<Shared>) -> Self {
-        let done = Rc::new(Notify::new());
-        slot.replace(Shared::Opening(Rc::clone(&done)));
-        Self { slot, done, finished: false }
+        let pending = Rc::new(Pending::default());
+        slot.replace(Shared::Opening(Rc::clone(&pending)));
+        Self { slot, pending, finished: false }
+    }
+
+    fn fail(self, error: ConnectError) {
+        self.pending.error.replace(Some(error));
+        self.finish(Shared::None);
     }
 
     fn finish(mut self, state: Shared) {
         self.finished = true;
         self.slot.replace(state);
-        self.done.notify_waiters();
+        self.pending.done.notify_waiters();
     }
 }
 
@@ -196,7 +220,7 @@ impl Drop for Opening<'_> {
     fn drop(&mut self) {
         if !self.finished {
             self.slot.replace(Shared::None);
-            self.done.notify_waiters();
+            self.pending.done.notify_waiters();
         }
     }
 }
@@ -293,3 +317,69 @@ const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How long it may take to answer; then its requests fail and are retried where safe.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use isthmus_model::endpoint::Health;
+    use isthmus_model::{ClusterId, Endpoint, EndpointId, Locality, ServiceKey};
+
+    use super::*;
+    use crate::connect::LocalFuture;
+
+    /// Refuses every connection, as soon as it is told to.
+    struct Refuses {
+        asked: Cell<u32>,
+        go: Rc<Notify>,
+    }
+
+    impl Connector for Refuses {
+        fn connect(&self, _to: Destination) -> LocalFuture<Result<Connected, ConnectError>> {
+            self.asked.set(self.asked.get() + 1);
+            let go = Rc::clone(&self.go);
+            Box::pin(async move {
+                go.notified().await;
+                Err(ConnectError::NoLink { cluster: "b".into(), reason: "down".into() })
+            })
+        }
+    }
+
+    fn remote() -> Destination {
+        let cluster = ClusterId::new("b").unwrap();
+        Destination {
+            service: ServiceKey::from_host("cart.shop.svc.clusterset.local").unwrap(),
+            port: 80,
+            endpoint: Arc::new(Endpoint {
+                id: EndpointId::new("e1").unwrap(),
+                target: EndpointTarget::Remote { cluster, port: 8080 },
+                locality: Locality::default(),
+                weight: 1,
+                health: Health::Ready,
+                identity: None,
+                hostname: None,
+            }),
+            purpose: Purpose::Http { app: AppProtocol::Http },
+            span: None,
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn requests_that_wait_for_one_connection_fail_together() {
+        let go = Rc::new(Notify::new());
+        let connector = Refuses { asked: Cell::new(0), go: Rc::clone(&go) };
+        let tasks = LocalTasks::default();
+        let opener = Opener {
+            connector: &connector,
+            tasks: &tasks,
+            connect_timeout: Duration::from_secs(60),
+        };
+        let connections = Connections::default();
+        let one = || connections.check_out(remote, &opener);
+        let (a, b, c, ()) = tokio::join!(one(), one(), one(), async { go.notify_one() });
+        for outcome in [a, b, c] {
+            assert!(matches!(outcome, Err(ConnectError::NoLink { .. })));
+        }
+        assert_eq!(connector.asked.get(), 1, "nobody tries again what just failed for all");
+    }
+}

@@ -121,6 +121,11 @@ async fn attempts(
     let mut tried = Tried::default();
     let mut last = None;
     let mut stale_retries = 0;
+    let others = |tried: &Tried, picked: &Picked| {
+        let mut tried = tried.clone();
+        tried.add(picked);
+        worker.has_more(&balancer, &tried)
+    };
     loop {
         let may_try = log.attempts < worker.settings.attempts_max;
         let Some(picked) = may_try.then(|| worker.pick(&balancer, &tried)).flatten() else {
@@ -159,9 +164,12 @@ async fn attempts(
                 (Outcome::ConnectFailure, Failure::connect(&error), Some(request))
             }
             Attempt::Broken { error, returned, reused } => {
+                // What was written may be at an endpoint that is gone: it is sent to another
+                // where there is one.
+                let stale = reused && (returned.is_some() || !others(&tried, &picked));
                 let again = returned.or_else(|| saved.filter(|_| idempotent).map(replay));
                 match again {
-                    Some(same) if reused && stale_retries < STALE_RETRIES_MAX => {
+                    Some(same) if stale && stale_retries < STALE_RETRIES_MAX => {
                         // The other side closed an idle connection: nobody's failure, and
                         // not an attempt. The endpoint may be tried again.
                         stale_retries += 1;
