@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use isthmus_model::snapshot::FrontKey;
-use isthmus_model::{ListenerProtocol, Snapshot};
+use isthmus_model::{ListenerFamily, Snapshot};
 use isthmus_runtime::{SnapshotCell, Stop, bind_tcp, error_chain};
 use tokio::sync::{mpsc, watch};
 
@@ -24,7 +24,7 @@ pub(crate) enum Command {
         /// The address.
         key: FrontKey,
         /// What is spoken there.
-        protocol: ListenerProtocol,
+        family: ListenerFamily,
         /// The port that clients see.
         port: u16,
         /// This worker's socket.
@@ -38,7 +38,7 @@ pub struct FrontStatus {
     /// The address.
     pub address: SocketAddr,
     /// What is spoken there.
-    pub protocol: ListenerProtocol,
+    pub family: ListenerFamily,
     /// The listeners served, by name.
     pub listeners: Vec<String>,
     /// Why it is not bound, if it is not.
@@ -51,7 +51,7 @@ pub(crate) struct Fronts {
     pub(crate) default_address: IpAddr,
     pub(crate) workers: Vec<mpsc::Sender<Command>>,
     pub(crate) status: watch::Sender<Vec<FrontStatus>>,
-    pub(crate) open: BTreeMap<FrontKey, (ListenerProtocol, u16)>,
+    pub(crate) open: BTreeMap<FrontKey, (ListenerFamily, u16)>,
 }
 
 impl Fronts {
@@ -101,7 +101,7 @@ impl Fronts {
     async fn open(
         &mut self,
         key: FrontKey,
-        (protocol, port): (ListenerProtocol, u16),
+        (family, port): (ListenerFamily, u16),
     ) -> Result<(), String> {
         let address = self.address(key);
         let listeners = bind_tcp(address, self.workers.len()).map_err(|error| {
@@ -110,10 +110,10 @@ impl Fronts {
             reason
         })?;
         for (worker, listener) in self.workers.iter().zip(listeners) {
-            let _ = worker.send(Command::Open { key, protocol, port, listener }).await;
+            let _ = worker.send(Command::Open { key, family, port, listener }).await;
         }
-        self.open.insert(key, (protocol, port));
-        tracing::info!(%address, ?protocol, "listening");
+        self.open.insert(key, (family, port));
+        tracing::info!(%address, ?family, "listening");
         Ok(())
     }
 
@@ -126,7 +126,7 @@ impl Fronts {
             .fronts()
             .map(|(key, front)| FrontStatus {
                 address: self.address(*key),
-                protocol: front.protocol,
+                family: front.family,
                 listeners: front.listeners().iter().map(|l| l.name.clone()).collect(),
                 error: errors.get(key).cloned(),
             })
@@ -139,12 +139,12 @@ impl Fronts {
     }
 }
 
-fn wanted(snapshot: &Arc<Snapshot>) -> BTreeMap<FrontKey, (ListenerProtocol, u16)> {
+fn wanted(snapshot: &Arc<Snapshot>) -> BTreeMap<FrontKey, (ListenerFamily, u16)> {
     snapshot
         .fronts()
         .filter_map(|(key, front)| {
             let first = front.listeners().first()?;
-            Some((*key, (front.protocol, first.port)))
+            Some((*key, (front.family, first.port)))
         })
         .collect()
 }

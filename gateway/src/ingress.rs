@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use isthmus_certs::MeshTls;
 use isthmus_model::snapshot::FrontKey;
-use isthmus_model::{ListenerProtocol, Snapshot, SpiffeId};
+use isthmus_model::{ListenerFamily, Snapshot, SpiffeId};
 use isthmus_proxy::{
     GatewayDialer, MeshDialer, NoRemote, ProxySettings, RemoteDialer, Service, TlsSource, Worker,
     WorkerParts,
@@ -158,9 +158,9 @@ async fn run(id: WorkerId, mut seed: Seed) {
                     accepting.abort();
                 }
             }
-            Some(Command::Open { key, protocol, port, listener }) => {
+            Some(Command::Open { key, family, port, listener }) => {
                 let Ok(listener) = TcpListener::from_std(listener) else { continue };
-                let tls = (protocol == ListenerProtocol::Https)
+                let tls = (family == ListenerFamily::Tls)
                     .then(|| Rc::new(FrontTls::new(Rc::clone(&worker), key)) as Rc<dyn TlsSource>);
                 let service = Service { router: Rc::new(IngressRouter::new(key, port)), tls };
                 let accepting = isthmus_proxy::accept(Rc::clone(&worker), listener, service);

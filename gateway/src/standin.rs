@@ -110,8 +110,11 @@ impl StandIn {
             identity: None,
             hostname: None,
         };
-        let group =
-            PortEndpoints { port: header.port, endpoints: id.map(endpoint).into_iter().collect() };
+        let group = PortEndpoints {
+            port: header.port,
+            transport: Transport::Tcp,
+            endpoints: id.map(endpoint).into_iter().collect(),
+        };
         let locality = Locality::default();
         let assignment =
             Assignment::build(&header.service, &port, Some(&group), &locality, &Default::default());

@@ -133,7 +133,7 @@ fn application(service: &ServiceKey, address: SocketAddr, locality: &Locality) -
         })
         .into_iter()
         .collect();
-    let group = PortEndpoints { port: address.port(), endpoints };
+    let group = PortEndpoints { port: address.port(), transport: Transport::Tcp, endpoints };
     Assignment::build(service, &port, Some(&group), locality, &Default::default())
 }
 

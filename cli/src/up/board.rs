@@ -133,7 +133,7 @@ fn listeners(fronts: &[FrontStatus]) -> Value {
     let one = |front: &FrontStatus| {
         json!({
             "address": front.address,
-            "protocol": format!("{:?}", front.protocol).to_uppercase(),
+            "protocol": format!("{:?}", front.family).to_uppercase(),
             "listeners": front.listeners,
             "error": front.error,
         })

@@ -164,6 +164,9 @@ impl Work<'_, '_> {
             protocol,
             certificates: certificates.iter().map(ToString::to_string).collect(),
             created: gateway.created,
+            served_by: None,
+            client_validation: None,
+            backend_certificate: None,
         });
         self.certificates.extend(certificates);
         state

@@ -1,6 +1,6 @@
 //! HTTPRoutes to routes of the model.
 
-use isthmus_model::{HttpRoute as ModelRoute, Resource};
+use isthmus_model::{HttpRoute as ModelRoute, HttpRouteKind, Resource};
 
 use crate::context::Context;
 use crate::kind::Kind;
@@ -39,6 +39,7 @@ pub(super) fn translate(
         }
         if !parents.is_empty() {
             out.resources.push(Resource::HttpRoute(ModelRoute {
+                kind: HttpRouteKind::Http,
                 name: route.key.to_string(),
                 created: route.created,
                 parents,

@@ -69,6 +69,7 @@ impl Work<'_> {
             filters,
             backends,
             timeouts: rule.timeouts,
+            retry: None,
         }
     }
 
@@ -150,6 +151,8 @@ fn backend_filters(filters: &[RouteFilter]) -> Result<Vec<Filter>, Problem> {
     for filter in &filters {
         match filter {
             Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) => {}
+            Filter::Cors(_) => return Err(unsupported("CORS")),
+            Filter::Mirror(_) => return Err(unsupported("RequestMirror")),
             Filter::Redirect(_) => return Err(unsupported("RequestRedirect")),
             Filter::Rewrite(_) => return Err(unsupported("URLRewrite")),
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use isthmus_model::endpoint::PortEndpoints;
 use isthmus_model::{
     Endpoint, EndpointId, EndpointTarget, Endpoints, Health, Locality, MeshPort, Service,
-    ServiceKey, ServicePort, Transport,
+    ServiceKey, ServicePort,
 };
 
 use crate::context::Context;
@@ -81,7 +81,7 @@ fn endpoints(
     context: &Context,
 ) -> Endpoints {
     let mut ports = Vec::with_capacity(service.ports.len());
-    for port in by_number(&service.ports).into_values() {
+    for port in by_number(&service.ports) {
         // Slices may repeat an endpoint while Kubernetes moves it between them.
         let mut found: BTreeMap<EndpointId, Endpoint> = BTreeMap::new();
         let name = port.name.as_ref().map(|name| name.as_str()).unwrap_or_default();
@@ -96,21 +96,17 @@ fn endpoints(
                 }
             }
         }
-        ports.push(PortEndpoints { port: port.number, endpoints: found.into_values().collect() });
+        let endpoints = found.into_values().collect();
+        ports.push(PortEndpoints { port: port.number, transport: port.transport, endpoints });
     }
     Endpoints { service: service.service.clone(), ports }
 }
 
-/// One port for each number. UDP and TCP may share a number; the endpoints are those of TCP
-/// then, which is what routes use.
-fn by_number(ports: &[ServicePort]) -> BTreeMap<u16, &ServicePort> {
-    let mut by_number = BTreeMap::new();
-    for port in ports {
-        if port.transport == Transport::Tcp || !by_number.contains_key(&port.number) {
-            by_number.insert(port.number, port);
-        }
-    }
-    by_number
+/// The ports by number; where TCP and UDP share one, TCP goes first.
+fn by_number(ports: &[ServicePort]) -> Vec<&ServicePort> {
+    let mut ports: Vec<&ServicePort> = ports.iter().collect();
+    ports.sort_by_key(|port| (port.number, port.transport));
+    ports
 }
 
 /// Spec: EndpointSlice: the addresses of one endpoint are equal, "consumers … may only

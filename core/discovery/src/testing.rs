@@ -79,9 +79,16 @@ fn route(name: &str, parent: RouteParent, backend: &str) -> Resource {
         filters: vec![],
         backends: vec![Backend { target, weight: 1, filters: vec![] }],
         timeouts: Default::default(),
+        retry: None,
     };
     let (parents, rules) = (vec![parent], vec![rule]);
-    Resource::HttpRoute(HttpRoute { name: name.into(), created: 0, parents, rules })
+    Resource::HttpRoute(HttpRoute {
+        kind: Default::default(),
+        name: name.into(),
+        created: 0,
+        parents,
+        rules,
+    })
 }
 
 fn policy(namespace: &str, name: &str) -> Resource {
@@ -131,6 +138,9 @@ pub(crate) fn world() -> Vec<Resource> {
             protocol: ListenerProtocol::Https,
             certificates: vec!["shop/tls".into()],
             created: 0,
+            served_by: None,
+            client_validation: None,
+            backend_certificate: None,
         }),
         Resource::Peer(Peer {
             cluster: ClusterId::new("east").unwrap(),

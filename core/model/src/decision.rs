@@ -120,7 +120,9 @@ pub fn decide<'s>(matched: &'s Matched, random: u32, trail: &mut Trail) -> Decis
     let rule = matched.rule();
     let redirect = rule.filters.iter().find_map(|filter| match filter {
         crate::route::Filter::Redirect(redirect) => Some(redirect),
-        crate::route::Filter::RequestHeaders(_)
+        crate::route::Filter::Cors(_)
+        | crate::route::Filter::Mirror(_)
+        | crate::route::Filter::RequestHeaders(_)
         | crate::route::Filter::ResponseHeaders(_)
         | crate::route::Filter::Rewrite(_) => None,
     });

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::SpiffeId;
 use crate::name::{ClusterId, EndpointId, Locality, ServiceKey};
+use crate::service::Transport;
 
 /// Every endpoint of one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +27,15 @@ pub struct Endpoints {
 pub struct PortEndpoints {
     /// The port of the service (not of the pod).
     pub port: u16,
+    /// Its transport: TCP and UDP may share a number. Of one number TCP goes first.
+    #[serde(default = "tcp")]
+    pub transport: Transport,
     /// The endpoints, ordered by id.
     pub endpoints: Vec<Endpoint>,
+}
+
+fn tcp() -> Transport {
+    Transport::Tcp
 }
 
 /// One endpoint.

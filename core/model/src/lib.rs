@@ -9,7 +9,7 @@
 //! # Flow
 //!
 //! 1. [`name`] and [`identity`]: the newtypes that every other file uses.
-//! 2. [`service`], [`endpoint`], [`gateway`], [`route`], [`policy`], [`peer`]: one file
+//! 2. [`service`], [`endpoint`], [`gateway`], [`route`], [`backend_tls`], [`policy`], [`peer`]: one file
 //!    for each kind of object, mirroring what the user wrote.
 //! 3. [`resource`]: the unit that discovery carries; one changed object is one resource.
 //! 4. [`snapshot`]: resources compiled into one immutable value with a [`Generation`].
@@ -30,6 +30,8 @@ pub mod gateway;
 
 pub mod route;
 
+pub mod backend_tls;
+
 pub mod policy;
 
 pub mod peer;
@@ -46,9 +48,12 @@ pub mod locality;
 
 pub mod decision;
 
+pub use crate::backend_tls::{BackendRoots, BackendTls, SubjectName};
 pub use crate::decision::{Decision, RequestHead, Step, Trail};
 pub use crate::endpoint::{Endpoint, EndpointTarget, Endpoints, Health, MeshPort};
-pub use crate::gateway::{Certificate, Listener, ListenerProtocol};
+pub use crate::gateway::{
+    Certificate, ClientValidation, Listener, ListenerFamily, ListenerProtocol,
+};
 pub use crate::identity::{SpiffeId, TrustDomain};
 pub use crate::locality::{Assignment, LinkDistance, Tier};
 pub use crate::name::{
@@ -58,6 +63,8 @@ pub use crate::name::{
 pub use crate::peer::{LinkState, LinkTransport, Peer, TrustBundle};
 pub use crate::policy::{MtlsMode, PeerAuthentication};
 pub use crate::resource::{Resource, ResourceKey, ResourceKind};
-pub use crate::route::{Backend, BackendTarget, HttpRoute, Rule};
+pub use crate::route::{
+    Backend, BackendTarget, HttpRoute, HttpRouteKind, Rule, StreamRoute, StreamRouteKind,
+};
 pub use crate::service::{AppProtocol, Service, ServicePort, Transport};
 pub use crate::snapshot::{Generation, NodeInfo, Snapshot};

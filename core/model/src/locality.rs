@@ -185,7 +185,7 @@ mod tests {
             app_protocol: None,
         };
         let peers = peers.into_iter().map(|peer| (peer.cluster.clone(), peer)).collect();
-        let group = PortEndpoints { port: 80, endpoints };
+        let group = PortEndpoints { port: 80, transport: Transport::Tcp, endpoints };
         let from = Locality::new("us-east", "a");
         let built = Assignment::build(&key, &port, Some(&group), &from, &peers);
         let name = |index: &u32| built.endpoints[*index as usize].id.to_string();

@@ -11,10 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{Hostname, InvalidName, ServiceKey, excerpt};
 
-/// One HTTPRoute.
+/// One HTTPRoute, or one GRPCRoute in the same form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpRoute {
-    /// `<namespace>/<name>`, unique.
+    /// The kind that the user wrote.
+    #[serde(default)]
+    pub kind: HttpRouteKind,
+    /// `<namespace>/<name>`, unique among its kind.
     pub name: String,
     /// Creation time, seconds since 1970: the older route wins a tie.
     #[serde(default)]
@@ -23,6 +26,29 @@ pub struct HttpRoute {
     pub parents: Vec<RouteParent>,
     /// The rules, in order.
     pub rules: Vec<Rule>,
+}
+
+/// The kind of route that an [`HttpRoute`] comes from.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum HttpRouteKind {
+    /// GRPCRoute: its methods are paths (`/service/method`).
+    Grpc,
+    /// HTTPRoute.
+    #[default]
+    Http,
+}
+
+impl HttpRouteKind {
+    /// The object's `kind`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Grpc => "GRPCRoute",
+            Self::Http => "HTTPRoute",
+        }
+    }
 }
 
 /// One place where a route is attached.
@@ -64,7 +90,28 @@ pub struct Rule {
     /// How long it may take.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// When an attempt is made again; `None` retries only what was never sent.
+    #[serde(default)]
+    pub retry: Option<Retry>,
 }
+
+/// When a request is sent again.
+///
+/// Spec: HTTPRouteRetry, GEP-1731.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Statuses of the backend, 400 to 599, after which the request is sent again.
+    #[serde(default)]
+    pub codes: Vec<u16>,
+    /// Attempts after the first, 1 to [`RETRIES_MAX`].
+    pub attempts: u32,
+    /// Pause before the second attempt; doubled for each further one. Zero is none.
+    #[serde(default)]
+    pub backoff: Duration,
+}
+
+/// Attempts after the first that a rule can ask for.
+pub const RETRIES_MAX: u32 = 10;
 
 /// One alternative of a rule; all its parts must match.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,6 +267,10 @@ impl From<Pattern> for String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Filter {
+    /// Answers preflights and marks answers for browsers.
+    Cors(Cors),
+    /// Sends a copy of the request to another backend, whose answer is dropped.
+    Mirror(Mirror),
     /// Answers with a redirect instead of forwarding.
     Redirect(Redirect),
     /// Changes request headers.
@@ -228,6 +279,38 @@ pub enum Filter {
     ResponseHeaders(HeaderChange),
     /// Rewrites host and path before forwarding.
     Rewrite(Rewrite),
+}
+
+/// An HTTPCORSFilter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cors {
+    /// `*`, or origins of which a host may begin with the label `*`.
+    #[serde(default)]
+    pub allow_origins: Vec<String>,
+    /// Whether requests may carry credentials.
+    #[serde(default)]
+    pub allow_credentials: bool,
+    /// Methods; `*` is every method.
+    #[serde(default)]
+    pub allow_methods: Vec<String>,
+    /// Request headers; `*` is every header.
+    #[serde(default)]
+    pub allow_headers: Vec<String>,
+    /// Response headers that scripts may read; `*` is every header.
+    #[serde(default)]
+    pub expose_headers: Vec<String>,
+    /// Seconds that a preflight's answer may be kept.
+    #[serde(default)]
+    pub max_age: u32,
+}
+
+/// An HTTPRequestMirrorFilter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Where the copy goes.
+    pub target: BackendTarget,
+    /// The share of requests that is copied: numerator and denominator, the latter not 0.
+    pub fraction: (u32, u32),
 }
 
 /// Changes to a set of headers, in the order set, add, remove.
@@ -313,6 +396,48 @@ pub enum BackendTarget {
         /// The service's port number.
         port: u16,
     },
+}
+
+/// One TCPRoute, TLSRoute or UDPRoute: connections or datagrams to weighted backends.
+///
+/// Spec: Gateway API TCPRoute, TLSRoute, UDPRoute; each has exactly one rule. Of several
+/// routes of one listener (for TLS: and hostname) the oldest is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRoute {
+    /// The kind that the user wrote.
+    pub kind: StreamRouteKind,
+    /// `<namespace>/<name>`, unique among its kind.
+    pub name: String,
+    /// Creation time, seconds since 1970: the older route wins.
+    #[serde(default)]
+    pub created: i64,
+    /// The listeners where the route is attached, with hostnames for TLS.
+    pub parents: Vec<RouteParent>,
+    /// Where connections or datagrams go. An invalid backend's share is refused.
+    pub backends: Vec<Backend>,
+}
+
+/// The kind of route that a [`StreamRoute`] comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StreamRouteKind {
+    /// TCPRoute.
+    Tcp,
+    /// TLSRoute.
+    Tls,
+    /// UDPRoute.
+    Udp,
+}
+
+impl StreamRouteKind {
+    /// The object's `kind`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCPRoute",
+            Self::Tls => "TLSRoute",
+            Self::Udp => "UDPRoute",
+        }
+    }
 }
 
 /// How long a request may take. `None` sets no limit of its own.
@@ -472,9 +597,15 @@ mod tests {
                 request: Some(Duration::from_millis(1500)),
                 backend_request: None,
             },
+            retry: None,
         };
-        let route =
-            HttpRoute { name: "a/b".into(), created: 7, parents: vec![], rules: vec![rule] };
+        let route = HttpRoute {
+            kind: Default::default(),
+            name: "a/b".into(),
+            created: 7,
+            parents: vec![],
+            rules: vec![rule],
+        };
         let json = serde_json::to_string(&route).unwrap();
         assert_eq!(serde_json::from_str::<HttpRoute>(&json).unwrap(), route);
     }

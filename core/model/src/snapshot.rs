@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend_tls::BackendTls;
 use crate::decision::{RequestHead, Step, Trail};
-use crate::endpoint::{Endpoints, Export};
-use crate::gateway::{Certificate, Listener, ListenerProtocol};
+use crate::endpoint::{Endpoints, Export, PortEndpoints};
+use crate::gateway::{Certificate, Listener, ListenerFamily};
 use crate::hosts::HostTable;
 use crate::identity::TrustDomain;
 use crate::locality::Assignment;
@@ -20,7 +21,7 @@ use crate::name::{ClusterId, Locality, ServiceKey};
 use crate::peer::{Peer, TrustBundle};
 use crate::policy::PeerAuthentication;
 use crate::resource::{Resource, ResourceKey};
-use crate::route::{HttpRoute, RouteParent};
+use crate::route::{HttpRoute, RouteParent, StreamRoute};
 use crate::service::{Service, Transport};
 use crate::table::{Matched, RouteTable};
 
@@ -61,6 +62,7 @@ pub struct Snapshot {
     service_routes: HashMap<(ServiceKey, Option<u16>), RouteTable>,
     routes: Vec<Arc<HttpRoute>>,
     certificates: BTreeMap<String, Arc<Certificate>>,
+    backend_tls: HashMap<(ServiceKey, Option<u16>), Arc<BackendTls>>,
     exports: HashMap<ServiceKey, Arc<Export>>,
     peers: BTreeMap<ClusterId, Arc<Peer>>,
     policies: Vec<PeerAuthentication>,
@@ -74,13 +76,24 @@ pub struct FrontKey {
     pub address: Option<IpAddr>,
     /// The bound port.
     pub port: u16,
+    /// Whether the port is of UDP, which shares no number space with TCP.
+    pub transport: FrontTransport,
+}
+
+/// The transport of a bound address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FrontTransport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// The listeners that share a bound address.
 #[derive(Debug)]
 pub struct Front {
     /// What is spoken there; all listeners agree.
-    pub protocol: ListenerProtocol,
+    pub family: ListenerFamily,
     listeners: HostTable<ListenerEntry>,
     /// Every listener, in order of name.
     names: Vec<Arc<Listener>>,
@@ -91,22 +104,43 @@ pub struct Front {
 pub struct ListenerEntry {
     /// The listener.
     pub listener: Arc<Listener>,
-    /// Its routes.
+    /// Its HTTP and gRPC routes.
     pub routes: RouteTable,
+    /// Its TCP, TLS or UDP routes, by hostname; the oldest of each.
+    streams: HostTable<Arc<StreamRoute>>,
 }
 
-/// One service with the endpoints of its TCP ports.
+impl ListenerEntry {
+    fn new(listener: &Arc<Listener>) -> Self {
+        let listener = Arc::clone(listener);
+        Self { listener, routes: RouteTable::default(), streams: HostTable::default() }
+    }
+
+    /// The route of a connection with this server name; TCP and UDP have the empty one.
+    pub fn stream_route(&self, server_name: &str) -> Option<&Arc<StreamRoute>> {
+        self.streams.best(server_name)
+    }
+}
+
+/// One service with the endpoints of its ports.
 #[derive(Debug, Clone)]
 pub struct ServiceEntry {
     /// The service.
     pub service: Arc<Service>,
     assignments: Vec<Arc<Assignment>>,
+    /// Those of UDP ports.
+    datagrams: Vec<Arc<Assignment>>,
 }
 
 impl ServiceEntry {
-    /// The endpoints behind a port number.
+    /// The endpoints behind a TCP port number.
     pub fn assignment(&self, port: u16) -> Option<&Arc<Assignment>> {
         self.assignments.iter().find(|assignment| assignment.port == port)
+    }
+
+    /// The endpoints behind a UDP port number.
+    pub fn datagram_assignment(&self, port: u16) -> Option<&Arc<Assignment>> {
+        self.datagrams.iter().find(|assignment| assignment.port == port)
     }
 }
 
@@ -122,7 +156,7 @@ impl Snapshot {
         node: NodeInfo,
         resources: &BTreeMap<ResourceKey, Arc<Resource>>,
     ) -> Self {
-        let sorted = Sorted::collect(resources);
+        let mut sorted = Sorted::collect(resources);
         let peers = sorted.peers;
         let mut services = HashMap::with_capacity(sorted.services.len());
         let service_order = sorted.services.iter().map(|service| service.key.clone()).collect();
@@ -137,7 +171,9 @@ impl Snapshot {
             for parent in &route.parents {
                 match parent {
                     RouteParent::Listener { listener, hostnames } => {
-                        fronts.attach(listener, |table| table.add(route, index, hostnames));
+                        fronts.attach(listener, |entry| {
+                            entry.routes.add(route, index, hostnames);
+                        });
                     }
                     RouteParent::Service { service, port } => service_routes
                         .entry((service.clone(), *port))
@@ -147,6 +183,10 @@ impl Snapshot {
             }
         }
         service_routes.values_mut().for_each(RouteTable::finish);
+        sorted.stream_routes.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        for route in &sorted.stream_routes {
+            fronts.attach_stream(route);
+        }
         Self {
             generation,
             node,
@@ -156,6 +196,7 @@ impl Snapshot {
             service_routes,
             routes: sorted.routes,
             certificates: sorted.certificates,
+            backend_tls: sorted.backend_tls,
             exports: sorted.exports,
             peers,
             policies: sorted.policies,
@@ -221,6 +262,15 @@ impl Snapshot {
     /// A certificate by the name that listeners use.
     pub fn certificate(&self, name: &str) -> Option<&Arc<Certificate>> {
         self.certificates.get(name)
+    }
+
+    /// How gateways speak TLS to a port of a service; `None` is no TLS of ours.
+    pub fn backend_tls(&self, service: &ServiceKey, port: u16) -> Option<&Arc<BackendTls>> {
+        if self.backend_tls.is_empty() {
+            return None;
+        }
+        let of = |port| self.backend_tls.get(&(service.clone(), port));
+        of(Some(port)).or_else(|| of(None))
     }
 
     /// What peers may reach of a service.
@@ -312,6 +362,8 @@ pub enum Routed<'s> {
 struct Sorted<'r> {
     listeners: Vec<Arc<Listener>>,
     routes: Vec<Arc<HttpRoute>>,
+    stream_routes: Vec<Arc<StreamRoute>>,
+    backend_tls: HashMap<(ServiceKey, Option<u16>), Arc<BackendTls>>,
     services: Vec<&'r Service>,
     endpoints: BTreeMap<ServiceKey, &'r Endpoints>,
     certificates: BTreeMap<String, Arc<Certificate>>,
@@ -326,6 +378,10 @@ impl<'r> Sorted<'r> {
         let mut sorted = Self::default();
         for resource in resources.values() {
             match resource.as_ref() {
+                Resource::BackendTls(v) => {
+                    let key = (v.service.clone(), v.port);
+                    sorted.backend_tls.insert(key, Arc::new(v.clone()));
+                }
                 Resource::Certificate(v) => {
                     sorted.certificates.insert(v.name.clone(), Arc::new(v.clone()));
                 }
@@ -342,6 +398,7 @@ impl<'r> Sorted<'r> {
                 }
                 Resource::PeerAuthentication(v) => sorted.policies.push(v.clone()),
                 Resource::Service(v) => sorted.services.push(v),
+                Resource::StreamRoute(v) => sorted.stream_routes.push(Arc::new(v.clone())),
                 Resource::TrustBundle(v) => {
                     sorted.bundles.insert(v.trust_domain.clone(), Arc::new(v.clone()));
                 }
@@ -357,16 +414,20 @@ fn service_entry(
     locality: &Locality,
     peers: &BTreeMap<ClusterId, Arc<Peer>>,
 ) -> ServiceEntry {
-    let assignments = service
-        .ports
-        .iter()
-        .filter(|port| port.transport == Transport::Tcp)
-        .map(|port| {
-            let group = endpoints.and_then(|e| e.ports.iter().find(|g| g.port == port.number));
+    let of = |transport| {
+        let ports = service.ports.iter().filter(move |port| port.transport == transport);
+        let assignment = |port: &crate::service::ServicePort| {
+            let same = |g: &&PortEndpoints| g.port == port.number && g.transport == transport;
+            let group = endpoints.and_then(|e| e.ports.iter().find(same));
             Arc::new(Assignment::build(&service.key, port, group, locality, peers))
-        })
-        .collect();
-    ServiceEntry { service: Arc::new(service.clone()), assignments }
+        };
+        ports.map(assignment).collect()
+    };
+    ServiceEntry {
+        assignments: of(Transport::Tcp),
+        datagrams: of(Transport::Udp),
+        service: Arc::new(service.clone()),
+    }
 }
 
 /// Fronts while they are being built.
@@ -384,11 +445,17 @@ impl Fronts {
         let mut fronts = Self { fronts: BTreeMap::new(), places: HashMap::new() };
         for listener in listeners {
             let port = listener.bind_port;
+            let transport = match listener.protocol.family() {
+                ListenerFamily::Udp => FrontTransport::Udp,
+                ListenerFamily::Http | ListenerFamily::Tcp | ListenerFamily::Tls => {
+                    FrontTransport::Tcp
+                }
+            };
             if listener.addresses.is_empty() {
-                fronts.place(FrontKey { address: None, port }, &listener);
+                fronts.place(FrontKey { address: None, port, transport }, &listener);
             }
             for address in &listener.addresses {
-                fronts.place(FrontKey { address: Some(*address), port }, &listener);
+                fronts.place(FrontKey { address: Some(*address), port, transport }, &listener);
             }
         }
         fronts
@@ -396,17 +463,17 @@ impl Fronts {
 
     fn place(&mut self, key: FrontKey, listener: &Arc<Listener>) {
         let front = self.fronts.entry(key).or_insert_with(|| Front {
-            protocol: listener.protocol,
+            family: listener.protocol.family(),
             listeners: HostTable::default(),
             names: Vec::new(),
         });
-        if front.protocol != listener.protocol {
+        if front.family != listener.protocol.family() {
             return;
         }
         let mut placed = false;
         front.listeners.slot(listener.hostname.as_ref(), || {
             placed = true;
-            ListenerEntry { listener: Arc::clone(listener), routes: RouteTable::default() }
+            ListenerEntry::new(listener)
         });
         if placed {
             front.names.push(Arc::clone(listener));
@@ -414,16 +481,28 @@ impl Fronts {
         }
     }
 
-    fn attach(&mut self, listener: &str, mut add: impl FnMut(&mut RouteTable)) {
+    fn attach(&mut self, listener: &str, mut add: impl FnMut(&mut ListenerEntry)) {
         for key in self.places.get(listener).into_iter().flatten() {
             let Some(front) = self.fronts.get_mut(key) else { continue };
             let Some(found) = front.names.iter().find(|l| l.name == listener) else { continue };
             let hostname = found.hostname.clone();
-            let entry = front.listeners.slot(hostname.as_ref(), || ListenerEntry {
-                listener: Arc::clone(found),
-                routes: RouteTable::default(),
+            let entry = front.listeners.slot(hostname.as_ref(), || ListenerEntry::new(found));
+            add(entry);
+        }
+    }
+
+    /// Attaches a route where no older one is.
+    fn attach_stream(&mut self, route: &Arc<StreamRoute>) {
+        for parent in &route.parents {
+            let RouteParent::Listener { listener, hostnames } = parent else { continue };
+            self.attach(listener, |entry| {
+                if hostnames.is_empty() {
+                    entry.streams.slot(None, || Arc::clone(route));
+                }
+                for hostname in hostnames {
+                    entry.streams.slot(Some(hostname), || Arc::clone(route));
+                }
             });
-            add(&mut entry.routes);
         }
     }
 
@@ -440,8 +519,9 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
+    use crate::gateway::ListenerProtocol;
     use crate::name::Hostname;
-    use crate::route::{RouteMatch, Rule};
+    use crate::route::{HttpRouteKind, RouteMatch, Rule};
 
     fn node() -> NodeInfo {
         NodeInfo {
@@ -461,6 +541,9 @@ mod tests {
             protocol: ListenerProtocol::Http,
             certificates: vec![],
             created,
+            served_by: None,
+            client_validation: None,
+            backend_certificate: None,
         }
     }
 
@@ -471,9 +554,16 @@ mod tests {
             filters: vec![],
             backends: vec![],
             timeouts: Default::default(),
+            retry: None,
         };
         let parent = RouteParent::Listener { listener: listener.into(), hostnames: vec![] };
-        HttpRoute { name: name.into(), created: 0, parents: vec![parent], rules: vec![rule] }
+        HttpRoute {
+            kind: HttpRouteKind::Http,
+            name: name.into(),
+            created: 0,
+            parents: vec![parent],
+            rules: vec![rule],
+        }
     }
 
     fn build(resources: Vec<Resource>) -> Snapshot {
@@ -485,7 +575,11 @@ mod tests {
         let headers = HeaderMap::new();
         let head =
             RequestHead { method: &Method::GET, host, path: "/", query: None, headers: &headers };
-        let front = snapshot.front(&FrontKey { address: None, port: 80 })?;
+        let front = snapshot.front(&FrontKey {
+            address: None,
+            port: 80,
+            transport: FrontTransport::Tcp,
+        })?;
         match front.route(&head, &mut Trail::off()) {
             Routed::Rule { matched, .. } => Some(matched.route.name.clone()),
             Routed::NoRule { listener } => Some(format!("none at {}", listener.name)),

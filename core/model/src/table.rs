@@ -297,7 +297,7 @@ mod tests {
 
     fn rule(matches: Vec<RouteMatch>) -> Rule {
         let (name, filters, backends) = (None, vec![], vec![]);
-        Rule { name, matches, filters, backends, timeouts: Default::default() }
+        Rule { name, matches, filters, backends, timeouts: Default::default(), retry: None }
     }
 
     fn prefix(path: &str) -> RouteMatch {
@@ -312,7 +312,13 @@ mod tests {
         let mut table = RouteTable::default();
         for (name, created, matches) in routes {
             let rules = matches.into_iter().map(|m| rule(vec![m])).collect();
-            let route = HttpRoute { name: name.into(), created, parents: vec![], rules };
+            let route = HttpRoute {
+                kind: Default::default(),
+                name: name.into(),
+                created,
+                parents: vec![],
+                rules,
+            };
             table.add(&Arc::new(route), 0, &[]);
         }
         table.finish();

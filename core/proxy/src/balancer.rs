@@ -315,7 +315,7 @@ mod tests {
             app: AppProtocol::Http,
             app_protocol: None,
         };
-        let group = PortEndpoints { port: 80, endpoints };
+        let group = PortEndpoints { port: 80, transport: Transport::Tcp, endpoints };
         let from = Locality::new("r", "near");
         Arc::new(Assignment::build(&key, &port, Some(&group), &from, &Default::default()))
     }

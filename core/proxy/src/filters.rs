@@ -15,7 +15,10 @@ pub fn apply_request(filters: &[Filter], headers: &mut HeaderMap, uri: &mut Uri,
         match filter {
             Filter::RequestHeaders(change) => apply_change(change, headers),
             Filter::Rewrite(rewrite) => apply_rewrite(rewrite, headers, uri, prefix),
-            Filter::Redirect(_) | Filter::ResponseHeaders(_) => {}
+            Filter::Cors(_)
+            | Filter::Mirror(_)
+            | Filter::Redirect(_)
+            | Filter::ResponseHeaders(_) => {}
         }
     }
 }
@@ -25,7 +28,11 @@ pub fn apply_response(filters: &[Filter], headers: &mut HeaderMap) {
     for filter in filters {
         match filter {
             Filter::ResponseHeaders(change) => apply_change(change, headers),
-            Filter::Redirect(_) | Filter::RequestHeaders(_) | Filter::Rewrite(_) => {}
+            Filter::Cors(_)
+            | Filter::Mirror(_)
+            | Filter::Redirect(_)
+            | Filter::RequestHeaders(_)
+            | Filter::Rewrite(_) => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use isthmus_model::endpoint::{Export, PortEndpoints};
 use isthmus_model::{
-    ClusterId, Endpoint, EndpointTarget, Endpoints, Resource, Service, ServiceKey,
+    ClusterId, Endpoint, EndpointTarget, Endpoints, Resource, Service, ServiceKey, Transport,
 };
 
 use super::inputs::{EASTWEST_ACCOUNT, ExportInvalid, Inputs, OwnExport, system_identity};
@@ -172,7 +172,7 @@ fn publish_port(
     };
     Published {
         summary: Arc::new(Entry::Endpoints(summary)),
-        reachable: PortEndpoints { port, endpoints: reachable },
+        reachable: PortEndpoints { port, transport: Transport::Tcp, endpoints: reachable },
     }
 }
 

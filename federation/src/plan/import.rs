@@ -140,7 +140,7 @@ fn port_endpoints(inputs: &Inputs<'_>, name: &ServiceName, import: &Import) -> V
         let mut endpoints: Vec<Endpoint> =
             clusters.iter().flat_map(|cluster| endpoints(inputs, cluster, name, port)).collect();
         endpoints.sort_by(|a, b| (&a.id, a.remote_cluster()).cmp(&(&b.id, b.remote_cluster())));
-        PortEndpoints { port, endpoints }
+        PortEndpoints { port, transport: Transport::Tcp, endpoints }
     };
     exposers.into_iter().map(group).collect()
 }

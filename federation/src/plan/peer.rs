@@ -77,7 +77,9 @@ fn reserved(inputs: &Inputs<'_>) -> [Resource; 3] {
     let mut remote: Vec<Endpoint> =
         peers.map(|(cluster, link)| controller_endpoint(&link.trust_domain, cluster)).collect();
     remote.sort_by(|a, b| a.remote_cluster().cmp(&b.remote_cluster()));
-    let group = |endpoints| vec![PortEndpoints { port: FEDERATION_PORT, endpoints }];
+    let group = |endpoints| {
+        vec![PortEndpoints { port: FEDERATION_PORT, transport: Transport::Tcp, endpoints }]
+    };
     let port = ServicePort {
         name: None,
         number: FEDERATION_PORT,

@@ -100,6 +100,7 @@ impl World {
             hostname: None,
         };
         let group = |port: &u16| PortEndpoints {
+            transport: Transport::Tcp,
             port: *port,
             endpoints: vec![endpoint("127-0-0-9-a", true), endpoint("127-0-0-9-b", false)],
         };

@@ -42,7 +42,10 @@ pub(crate) fn visible<'s, 'n>(
 fn is_always_visible(node: &NodeIdentity, state: &State, entry: &Entry) -> bool {
     let on_demand = node.role.is_on_demand();
     match entry.resource.as_ref() {
-        Resource::Certificate(_) | Resource::Listener(_) => node.role == NodeRole::Ingress,
+        Resource::BackendTls(_)
+        | Resource::Certificate(_)
+        | Resource::Listener(_)
+        | Resource::StreamRoute(_) => node.role == NodeRole::Ingress,
         Resource::Export(_) => node.role == NodeRole::EastWest,
         Resource::Endpoints(endpoints) if node.role == NodeRole::Dns => {
             state.service(&endpoints.service).is_some_and(|service| is_headless(service))
