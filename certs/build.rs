@@ -1,8 +1,8 @@
-//! Compiles `proto/ca.proto` with protox, so that no `protoc` is needed.
+//! Compiles the files of `proto` with protox, so that no `protoc` is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo::rerun-if-changed=proto/ca.proto");
-    let descriptors = protox::compile(["proto/ca.proto"], ["proto"])?;
+    println!("cargo::rerun-if-changed=proto");
+    let descriptors = protox::compile(["proto/ca.proto", "proto/certs.proto"], ["proto"])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

@@ -17,6 +17,7 @@
 //! 8. [`tls`]: client and server configurations made of the above.
 //! 9. [`renew`]: when to renew, and the loop that does.
 //! 10. [`service`]: the authority behind a Unix socket, and its client.
+//! 11. [`token`]: the authority for pods with projected tokens, and its client.
 
 mod moment;
 
@@ -40,6 +41,8 @@ pub mod renew;
 
 pub mod service;
 
+pub mod token;
+
 #[cfg(test)]
 mod testing;
 
@@ -62,4 +65,8 @@ pub use crate::service::{
 };
 pub use crate::svid::{Svid, SvidCell, SvidInvalid};
 pub use crate::tls::{MeshTls, TlsError, mesh_server_name};
+pub use crate::token::{
+    ReviewError, ReviewFuture, ReviewedWorkload, TokenCaServer, TokenCaSettings, TokenIssuer,
+    TokenIssuerSettings, TokenReviewer,
+};
 pub use crate::verify::{Expected, MeshVerifier, PeerRefused, PeerSide, peer_id};

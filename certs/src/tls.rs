@@ -18,7 +18,7 @@ use crate::verify::{Expected, MeshVerifier};
 /// The crypto provider cannot do what the mesh needs; never so with the built-in one.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("the crypto provider does not support TLS 1.3")]
-pub struct TlsError(#[source] rustls::Error);
+pub struct TlsError(#[source] pub(crate) rustls::Error);
 
 /// Makes TLS configurations for one identity.
 ///

@@ -177,7 +177,8 @@ impl Settings {
     pub(crate) fn context(&self) -> Context {
         let mut context = Context::new(self.cluster.clone(), self.trust_domain.clone());
         context.locality = self.locality();
-        context.ingress = IngressContext { port_map: self.ingress.ports.clone() };
+        context.ingress =
+            IngressContext { port_map: self.ingress.ports.clone(), ..IngressContext::default() };
         context.workloads = self.sidecars.iter().map(|sidecar| self.workload(sidecar)).collect();
         context
     }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use isthmus_model::{ClusterId, Label, Locality, Service, ServiceKey, SpiffeId, TrustDomain};
 
+use crate::kind::ObjectKey;
+
 /// What translation knows besides the objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
@@ -52,6 +54,10 @@ pub struct IngressContext {
     /// The port to bind, by the port of a listener; a port that is absent is bound as it
     /// is.
     pub port_map: BTreeMap<u16, u16>,
+    /// The workload whose processes serve a Gateway; a Gateway that is absent is served by
+    /// every ingress of the cluster. Gateways of different workloads never clash, and
+    /// their processes bind every address of their own.
+    pub served_by: BTreeMap<ObjectKey, SpiffeId>,
 }
 
 /// One workload with a sidecar: a Pod in Kubernetes, an entry of the settings elsewhere.

@@ -18,7 +18,7 @@ use crate::raw::document::{Identified, identify};
 use crate::raw::yaml;
 use crate::source::{Content, SourceDocument};
 use crate::validate::mesh::check_jwks;
-use crate::validate::{has_creation_time, validate};
+use crate::validate::{generation, has_creation_time, validate};
 
 /// Holds the valid objects of a source.
 #[derive(Debug, Default)]
@@ -138,7 +138,8 @@ impl Index {
                 if !has_creation_time(value) {
                     round.created.insert(reference.clone(), first_seen);
                 }
-                let entry = Entry { object, origin: origin.clone() };
+                let generation = generation(value);
+                let entry = Entry { object, origin: origin.clone(), generation };
                 round.entries.insert(reference, entry);
             }
             Err(error) => {
@@ -154,7 +155,7 @@ impl Index {
         if let Some(entry) = self.entries.get(reference)
             && !round.entries.contains_key(reference)
         {
-            let entry = Entry { object: entry.object.clone(), origin: origin.clone() };
+            let entry = Entry { origin: origin.clone(), ..entry.clone() };
             round.entries.insert(reference.clone(), entry);
             if let Some(created) = self.created.get(reference) {
                 round.created.insert(reference.clone(), *created);
@@ -179,8 +180,11 @@ impl Index {
 
     fn finish(&mut self, round: Round) -> ApplyOutcome {
         let mut objects = Objects::default();
-        for entry in round.entries.values() {
+        for (reference, entry) in &round.entries {
             objects.insert(entry.object.clone());
+            if let Some(generation) = entry.generation {
+                objects.generations.insert(reference.clone(), generation);
+            }
         }
         let changed = *self.objects != objects;
         if changed {
@@ -198,6 +202,7 @@ impl Index {
 struct Entry {
     object: Object,
     origin: Origin,
+    generation: Option<i64>,
 }
 
 /// One [`Index::apply`] while it runs.

@@ -11,6 +11,8 @@ use crate::error::{Printable, excerpt};
 /// A kind of object that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
+    /// `gateway.networking.k8s.io` BackendTLSPolicy.
+    BackendTlsPolicy,
     /// `isthmus.io` ClusterLink, cluster-scoped.
     ClusterLink,
     /// Core ConfigMap.
@@ -21,8 +23,12 @@ pub enum Kind {
     Gateway,
     /// `gateway.networking.k8s.io` GatewayClass, cluster-scoped.
     GatewayClass,
+    /// `gateway.networking.k8s.io` GRPCRoute.
+    GrpcRoute,
     /// `gateway.networking.k8s.io` HTTPRoute.
     HttpRoute,
+    /// `gateway.networking.k8s.io` ListenerSet.
+    ListenerSet,
     /// Core Namespace, cluster-scoped.
     Namespace,
     /// `security.istio.io` PeerAuthentication.
@@ -35,40 +41,58 @@ pub enum Kind {
     Service,
     /// `multicluster.x-k8s.io` ServiceExport.
     ServiceExport,
+    /// `gateway.networking.k8s.io` TCPRoute.
+    TcpRoute,
+    /// `gateway.networking.k8s.io` TLSRoute.
+    TlsRoute,
+    /// `gateway.networking.k8s.io` UDPRoute.
+    UdpRoute,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
+        Self::BackendTlsPolicy,
         Self::ClusterLink,
         Self::ConfigMap,
         Self::EndpointSlice,
         Self::Gateway,
         Self::GatewayClass,
+        Self::GrpcRoute,
         Self::HttpRoute,
+        Self::ListenerSet,
         Self::Namespace,
         Self::PeerAuthentication,
         Self::ReferenceGrant,
         Self::Secret,
         Self::Service,
         Self::ServiceExport,
+        Self::TcpRoute,
+        Self::TlsRoute,
+        Self::UdpRoute,
     ];
 
     /// The `kind` of the object.
     pub fn label(self) -> &'static str {
         match self {
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
             Self::ClusterLink => "ClusterLink",
             Self::ConfigMap => "ConfigMap",
             Self::EndpointSlice => "EndpointSlice",
             Self::Gateway => "Gateway",
             Self::GatewayClass => "GatewayClass",
+            Self::GrpcRoute => "GRPCRoute",
             Self::HttpRoute => "HTTPRoute",
+            Self::ListenerSet => "ListenerSet",
             Self::Namespace => "Namespace",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::Secret => "Secret",
             Self::Service => "Service",
             Self::ServiceExport => "ServiceExport",
+            Self::TcpRoute => "TCPRoute",
+            Self::TlsRoute => "TLSRoute",
+            Self::UdpRoute => "UDPRoute",
         }
     }
 
@@ -78,9 +102,16 @@ impl Kind {
             Self::ClusterLink => "isthmus.io",
             Self::ConfigMap | Self::Namespace | Self::Secret | Self::Service => "",
             Self::EndpointSlice => "discovery.k8s.io",
-            Self::Gateway | Self::GatewayClass | Self::HttpRoute | Self::ReferenceGrant => {
-                GATEWAY_GROUP
-            }
+            Self::BackendTlsPolicy
+            | Self::Gateway
+            | Self::GatewayClass
+            | Self::GrpcRoute
+            | Self::HttpRoute
+            | Self::ListenerSet
+            | Self::ReferenceGrant
+            | Self::TcpRoute
+            | Self::TlsRoute
+            | Self::UdpRoute => GATEWAY_GROUP,
             Self::PeerAuthentication => "security.istio.io",
             Self::ServiceExport => MCS_GROUP,
         }
@@ -90,9 +121,14 @@ impl Kind {
     pub fn versions(self) -> &'static [&'static str] {
         match self {
             Self::ClusterLink => &["v1alpha1"],
+            Self::BackendTlsPolicy => &["v1", "v1alpha3"],
+            Self::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
+            Self::TcpRoute | Self::UdpRoute => &["v1", "v1alpha2"],
             Self::ServiceExport => &["v1alpha1", "v1beta1"],
             Self::ConfigMap
             | Self::EndpointSlice
+            | Self::GrpcRoute
+            | Self::ListenerSet
             | Self::Namespace
             | Self::Secret
             | Self::Service => &["v1"],
@@ -108,15 +144,21 @@ impl Kind {
     pub fn is_cluster_scoped(self) -> bool {
         match self {
             Self::ClusterLink | Self::GatewayClass | Self::Namespace => true,
-            Self::ConfigMap
+            Self::BackendTlsPolicy
+            | Self::ConfigMap
             | Self::EndpointSlice
             | Self::Gateway
+            | Self::GrpcRoute
             | Self::HttpRoute
+            | Self::ListenerSet
             | Self::PeerAuthentication
             | Self::ReferenceGrant
             | Self::Secret
             | Self::Service
-            | Self::ServiceExport => false,
+            | Self::ServiceExport
+            | Self::TcpRoute
+            | Self::TlsRoute
+            | Self::UdpRoute => false,
         }
     }
 

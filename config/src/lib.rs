@@ -44,6 +44,6 @@ pub use crate::objects::{AccessRule, BundleSource, ClusterLink, NamePattern, Obj
 pub use crate::source::directory::{Directory, DirectoryError};
 pub use crate::source::{Content, SourceDocument};
 pub use crate::translate::{
-    CONTROLLER_NAME, ConditionPart, ConditionType, LocalService, ObjectCondition, Translation,
-    local_services, translate,
+    CONTROLLER_NAME, ConditionPart, ConditionType, GatewayStatus, ListenerStatus, LocalService,
+    ObjectCondition, Translation, local_services, translate,
 };

@@ -6,6 +6,7 @@
 //! not in the schema is an error that names it. No type of this module passes
 //! `validate`.
 
+pub(crate) mod backend_tls;
 pub(crate) mod core;
 pub(crate) mod document;
 pub(crate) mod gateway;

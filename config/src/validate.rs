@@ -5,12 +5,14 @@
 //! what is taken here is taken there. They are applied here as well because a directory
 //! has no API server.
 
+mod backend_tls;
 mod core;
 mod gateway;
 pub(crate) mod mesh;
 mod route;
 mod values;
 
+use isthmus_model::StreamRouteKind;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -20,6 +22,7 @@ use crate::kind::{Kind, ObjectKey, ObjectRef};
 use crate::objects::Object;
 use crate::raw::document::{DEFAULT_NAMESPACE, fields};
 use crate::raw::metadata::Metadata;
+use crate::raw::route::stream::RawStreamRoute as StreamRaw;
 
 /// Validates an object. `first_seen` is its creation time when it does not say one.
 pub(crate) fn validate(
@@ -29,6 +32,8 @@ pub(crate) fn validate(
 ) -> Result<Object, FieldError> {
     let kind = reference.kind;
     match kind {
+        Kind::BackendTlsPolicy => backend_tls::backend_tls_policy(fields(kind, value)?, first_seen)
+            .map(Object::BackendTlsPolicy),
         Kind::ClusterLink => {
             mesh::cluster_link(fields(kind, value)?, first_seen).map(Object::ClusterLink)
         }
@@ -42,8 +47,14 @@ pub(crate) fn validate(
         Kind::GatewayClass => {
             gateway::gateway_class(fields(kind, value)?, first_seen).map(Object::GatewayClass)
         }
+        Kind::GrpcRoute => {
+            route::grpc_route(fields(kind, value)?, value, first_seen).map(Object::GrpcRoute)
+        }
         Kind::HttpRoute => {
-            route::http_route(fields(kind, value)?, first_seen).map(Object::HttpRoute)
+            route::http_route(fields(kind, value)?, value, first_seen).map(Object::HttpRoute)
+        }
+        Kind::ListenerSet => {
+            gateway::listener_set(fields(kind, value)?, first_seen).map(Object::ListenerSet)
         }
         Kind::Namespace => core::namespace(fields(kind, value)?, first_seen).map(Object::Namespace),
         Kind::PeerAuthentication => mesh::peer_authentication(fields(kind, value)?, first_seen)
@@ -56,12 +67,29 @@ pub(crate) fn validate(
         Kind::ServiceExport => {
             mesh::service_export(fields(kind, value)?, first_seen).map(Object::ServiceExport)
         }
+        Kind::TcpRoute => {
+            let raw = fields::<StreamRaw>(kind, value)?;
+            route::stream_route(StreamRouteKind::Tcp, raw, value, first_seen).map(Object::TcpRoute)
+        }
+        Kind::TlsRoute => {
+            let raw = fields::<StreamRaw>(kind, value)?;
+            route::stream_route(StreamRouteKind::Tls, raw, value, first_seen).map(Object::TlsRoute)
+        }
+        Kind::UdpRoute => {
+            let raw = fields::<StreamRaw>(kind, value)?;
+            route::stream_route(StreamRouteKind::Udp, raw, value, first_seen).map(Object::UdpRoute)
+        }
     }
 }
 
 /// Whether the object says its creation time itself.
 pub(crate) fn has_creation_time(value: &Value) -> bool {
     value.pointer("/metadata/creationTimestamp").is_some_and(|time| !time.is_null())
+}
+
+/// `metadata.generation`, which counts the changes of a spec. Directories have none.
+pub(crate) fn generation(value: &Value) -> Option<i64> {
+    value.pointer("/metadata/generation").and_then(Value::as_i64)
 }
 
 /// Namespace and name.

@@ -6,13 +6,13 @@
 //! reported, affects no other, and is tried again.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use isthmus_model::snapshot::FrontKey;
+use isthmus_model::snapshot::{FrontKey, FrontTransport};
 use isthmus_model::{ListenerFamily, Snapshot};
-use isthmus_runtime::{SnapshotCell, Stop, bind_tcp, error_chain};
+use isthmus_runtime::{SnapshotCell, SocketError, Stop, bind_tcp, bind_udp, error_chain};
 use tokio::sync::{mpsc, watch};
 
 /// What a worker is told.
@@ -28,8 +28,16 @@ pub(crate) enum Command {
         /// The port that clients see.
         port: u16,
         /// This worker's socket.
-        listener: TcpListener,
+        socket: FrontSocket,
     },
+}
+
+/// A worker's socket at a bound address.
+pub(crate) enum FrontSocket {
+    /// For connections.
+    Tcp(TcpListener),
+    /// For datagrams.
+    Udp(UdpSocket),
 }
 
 /// One bound address, for status.
@@ -104,13 +112,13 @@ impl Fronts {
         (family, port): (ListenerFamily, u16),
     ) -> Result<(), String> {
         let address = self.address(key);
-        let listeners = bind_tcp(address, self.workers.len()).map_err(|error| {
+        let sockets = bind(key.transport, address, self.workers.len()).map_err(|error| {
             let reason = error_chain(&error);
             tracing::warn!(%address, %reason, "a listener cannot be bound; trying again");
             reason
         })?;
-        for (worker, listener) in self.workers.iter().zip(listeners) {
-            let _ = worker.send(Command::Open { key, family, port, listener }).await;
+        for (worker, socket) in self.workers.iter().zip(sockets) {
+            let _ = worker.send(Command::Open { key, family, port, socket }).await;
         }
         self.open.insert(key, (family, port));
         tracing::info!(%address, ?family, "listening");
@@ -136,6 +144,21 @@ impl Fronts {
             *current = status;
             changed
         });
+    }
+}
+
+fn bind(
+    transport: FrontTransport,
+    address: SocketAddr,
+    count: usize,
+) -> Result<Vec<FrontSocket>, SocketError> {
+    match transport {
+        FrontTransport::Tcp => {
+            Ok(bind_tcp(address, count)?.into_iter().map(FrontSocket::Tcp).collect())
+        }
+        FrontTransport::Udp => {
+            Ok(bind_udp(address, count)?.into_iter().map(FrontSocket::Udp).collect())
+        }
     }
 }
 

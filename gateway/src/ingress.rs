@@ -12,21 +12,22 @@ use isthmus_certs::MeshTls;
 use isthmus_model::snapshot::FrontKey;
 use isthmus_model::{ListenerFamily, Snapshot, SpiffeId};
 use isthmus_proxy::{
-    GatewayDialer, MeshDialer, NoRemote, ProxySettings, RemoteDialer, Service, TlsSource, Worker,
-    WorkerParts,
+    GatewayDialer, MeshDialer, NoRemote, ProxySettings, RemoteDialer, Service, Worker, WorkerParts,
 };
 use isthmus_runtime::{Drain, DrainOutcome, LocalTasks, SnapshotCell, Stop, WorkerId, Workers};
 use isthmus_telemetry::RecorderSeed;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::certificates::FrontTls;
+use crate::datagrams::DatagramFront;
 use crate::dialer::LinkDialer;
 use crate::eastwest::LinkHandle;
 pub use crate::fronts::FrontStatus;
-use crate::fronts::{Command, Fronts};
+use crate::fronts::{Command, FrontSocket, Fronts};
 use crate::router::IngressRouter;
+use crate::streams;
+use crate::tls::TlsFront;
 
 /// How the ingress reaches endpoints of other clusters.
 #[derive(Debug, Clone)]
@@ -158,17 +159,51 @@ async fn run(id: WorkerId, mut seed: Seed) {
                     accepting.abort();
                 }
             }
-            Some(Command::Open { key, family, port, listener }) => {
-                let Ok(listener) = TcpListener::from_std(listener) else { continue };
-                let tls = (family == ListenerFamily::Tls)
-                    .then(|| Rc::new(FrontTls::new(Rc::clone(&worker), key)) as Rc<dyn TlsSource>);
-                let service = Service { router: Rc::new(IngressRouter::new(key, port)), tls };
-                let accepting = isthmus_proxy::accept(Rc::clone(&worker), listener, service);
-                open.insert(key, worker.tasks().spawn(accepting));
+            Some(Command::Open { key, family, port, socket }) => {
+                if let Some(serving) = serve(&worker, key, (family, port), socket) {
+                    open.insert(key, serving);
+                }
             }
         }
     }
     stop.forced().await;
+}
+
+/// Serves a bound address by what is spoken there.
+fn serve(
+    worker: &Rc<Worker>,
+    key: FrontKey,
+    (family, port): (ListenerFamily, u16),
+    socket: FrontSocket,
+) -> Option<AbortHandle> {
+    let owner = Rc::clone(worker);
+    let listener = match socket {
+        FrontSocket::Tcp(listener) => TcpListener::from_std(listener).ok()?,
+        FrontSocket::Udp(socket) => {
+            let front = DatagramFront::new(owner, key, UdpSocket::from_std(socket).ok()?);
+            return Some(worker.tasks().spawn(front.run()));
+        }
+    };
+    let accepting = match family {
+        ListenerFamily::Http => {
+            let service = Service { router: Rc::new(IngressRouter::new(key, port)), tls: None };
+            worker.tasks().spawn(isthmus_proxy::accept(owner, listener, service))
+        }
+        ListenerFamily::Tls => {
+            let front = Rc::new(TlsFront::new(Rc::clone(worker), key, port));
+            let serve = move |stream, address| Rc::clone(&front).serve(stream, address);
+            worker.tasks().spawn(isthmus_proxy::accept_each(owner, listener, serve))
+        }
+        ListenerFamily::Tcp => {
+            let relaying = Rc::clone(worker);
+            let serve =
+                move |stream, address| streams::serve(Rc::clone(&relaying), key, stream, address);
+            worker.tasks().spawn(isthmus_proxy::accept_each(owner, listener, serve))
+        }
+        // Datagrams have sockets of their own.
+        ListenerFamily::Udp => return None,
+    };
+    Some(accepting)
 }
 
 fn worker(id: WorkerId, shared: &Shared, recorder: RecorderSeed) -> Rc<Worker> {

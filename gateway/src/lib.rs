@@ -8,7 +8,9 @@
 //! # Flow
 //!
 //! 1. [`ingress`]: starts the workers; [`fronts`] opens and closes sockets as Gateways
-//!    change; [`certificates`] picks what TLS presents; [`router`] routes.
+//!    change; [`certificates`] picks what TLS presents; [`router`] routes HTTP. [`tls`] tells
+//!    listeners of one address apart by server name, [`streams`] carries what is not HTTP,
+//!    [`datagrams`] UDP.
 //! 2. [`eastwest`]: starts the links and the workers; [`outgoing`] takes CONNECT from
 //!    sidecars, [`incoming`] takes streams from peers, [`standin`] answers for
 //!    destinations that have no sidecar.
@@ -20,7 +22,15 @@ mod fronts;
 
 mod certificates;
 
+mod client_certificates;
+
 pub mod router;
+
+mod tls;
+
+pub mod streams;
+
+mod datagrams;
 
 pub mod eastwest;
 
@@ -38,3 +48,4 @@ pub use crate::dialer::LinkDialer;
 pub use crate::eastwest::{EastWest, EastWestOptions, LinkHandle};
 pub use crate::ingress::{FrontStatus, Ingress, IngressOptions, Remote};
 pub use crate::router::IngressRouter;
+pub use crate::streams::{StreamChoice, route_stream};

@@ -1,8 +1,10 @@
 //! Routes what comes from outside, by the listeners and routes of one bound address.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use isthmus_model::snapshot::{FrontKey, Routed};
-use isthmus_model::{ServiceKey, Snapshot, Step, Trail};
+use isthmus_model::{Certificate, ServiceKey, Snapshot, Step, Trail};
 use isthmus_proxy::canonical::Authority;
 use isthmus_proxy::{Route, RouteInput, Router, explain_assignment};
 use isthmus_telemetry::{HopRole, ResponseFlag};
@@ -67,6 +69,15 @@ impl Router for IngressRouter {
                 route
             }
         }
+    }
+
+    fn backend_certificate<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        host: &str,
+    ) -> Option<&'s Arc<Certificate>> {
+        let listener = &snapshot.front(&self.key)?.listener(host)?.listener;
+        snapshot.certificate(listener.backend_certificate.as_deref()?)
     }
 
     fn listener_port(&self) -> u16 {

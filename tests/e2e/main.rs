@@ -34,4 +34,5 @@ mod rotation;
 mod routes;
 mod smuggling;
 mod streaming;
+mod streams;
 mod tls;

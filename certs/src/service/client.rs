@@ -68,7 +68,7 @@ impl Issuer for UnixIssuer {
     }
 }
 
-fn refused(status: &Status) -> IssueError {
+pub(crate) fn refused(status: &Status) -> IssueError {
     let reason = format!("{}: {}", status.code().description(), status.message());
     if matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded) {
         IssueError::Unavailable { reason }
@@ -79,4 +79,4 @@ fn refused(status: &Status) -> IssueError {
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A bundle, and a chain of a few KiB.
-const RESPONSE_BYTES_MAX: usize = BUNDLE_BYTES_MAX + 256 * 1024;
+pub(crate) const RESPONSE_BYTES_MAX: usize = BUNDLE_BYTES_MAX + 256 * 1024;

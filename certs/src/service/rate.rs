@@ -1,19 +1,17 @@
-//! How often one workload may have a key signed; pure.
+//! How often one caller may have a key signed; pure.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::registry::Workload;
-
-/// A token bucket for each workload of each user.
+/// A token bucket for each caller: a workload of a user, a pod, an address.
 ///
-/// Only registered workloads get a bucket, so the registry bounds the map; a bucket that
-/// is full again is forgotten.
+/// Callers are real ones (registered, reviewed, connected), which bounds the map; a bucket
+/// that is full again is forgotten.
 #[derive(Debug)]
-pub(crate) struct SignRate {
+pub(crate) struct SignRate<K> {
     burst: u32,
     refill: Duration,
-    buckets: BTreeMap<(u32, Workload), Bucket>,
+    buckets: BTreeMap<K, Bucket>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +28,7 @@ pub(crate) enum RateVerdict {
     Limited(Duration),
 }
 
-impl SignRate {
+impl<K: Ord + Clone> SignRate<K> {
     /// `burst` requests at once, and one more for each `refill`.
     pub(crate) fn new(burst: u32, refill: Duration) -> Self {
         let refill = refill.min(REFILL_MAX);
@@ -38,11 +36,11 @@ impl SignRate {
     }
 
     /// A request came.
-    pub(crate) fn handle(&mut self, now: Instant, uid: u32, workload: &Workload) -> RateVerdict {
+    pub(crate) fn handle(&mut self, now: Instant, caller: &K) -> RateVerdict {
         if self.buckets.len() >= BUCKETS_SWEEP {
             self.buckets.retain(|_, bucket| bucket.full_at > now);
         }
-        let bucket = self.buckets.entry((uid, workload.clone())).or_insert(Bucket { full_at: now });
+        let bucket = self.buckets.entry(caller.clone()).or_insert(Bucket { full_at: now });
         let debt = bucket.full_at.saturating_duration_since(now);
         let most = self.refill.saturating_mul(self.burst - 1);
         if debt > most {
@@ -60,27 +58,21 @@ const BUCKETS_SWEEP: usize = 4096;
 
 #[cfg(test)]
 mod tests {
-    use isthmus_model::Label;
-
     use super::*;
 
     #[test]
     fn a_workload_may_burst_and_then_waits_and_others_do_not() {
-        let workload = |name: &str| Workload {
-            namespace: Label::new("shop").unwrap(),
-            service_account: Label::new(name).unwrap(),
-        };
         let mut rate = SignRate::new(3, Duration::from_secs(6));
         let now = isthmus_runtime::clock::now();
         for _ in 0..3 {
-            assert_eq!(rate.handle(now, 1, &workload("cart")), RateVerdict::Allowed);
+            assert_eq!(rate.handle(now, &(1, "cart")), RateVerdict::Allowed);
         }
         let wait = RateVerdict::Limited(Duration::from_secs(6));
-        assert_eq!(rate.handle(now, 1, &workload("cart")), wait);
-        assert_eq!(rate.handle(now, 1, &workload("web")), RateVerdict::Allowed);
-        assert_eq!(rate.handle(now, 2, &workload("cart")), RateVerdict::Allowed);
+        assert_eq!(rate.handle(now, &(1, "cart")), wait);
+        assert_eq!(rate.handle(now, &(1, "web")), RateVerdict::Allowed);
+        assert_eq!(rate.handle(now, &(2, "cart")), RateVerdict::Allowed);
         let later = now + Duration::from_secs(6);
-        assert_eq!(rate.handle(later, 1, &workload("cart")), RateVerdict::Allowed);
-        assert_eq!(rate.handle(later, 1, &workload("cart")), wait);
+        assert_eq!(rate.handle(later, &(1, "cart")), RateVerdict::Allowed);
+        assert_eq!(rate.handle(later, &(1, "cart")), wait);
     }
 }

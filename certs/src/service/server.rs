@@ -149,7 +149,7 @@ impl CaServer {
 struct Service {
     authority: AuthorityHandle,
     registry: SnapshotCell<WorkloadRegistry>,
-    rate: Arc<Mutex<SignRate>>,
+    rate: Arc<Mutex<SignRate<(u32, Workload)>>>,
 }
 
 #[tonic::async_trait]
@@ -164,7 +164,7 @@ impl CertificateAuthority for Service {
         }
         let verdict = {
             let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-            rate.handle(clock::now(), uid, &workload)
+            rate.handle(clock::now(), &(uid, workload.clone()))
         };
         if let RateVerdict::Limited(pause) = verdict {
             let message = format!("too many requests, the next after {} s", pause.as_secs() + 1);
@@ -196,7 +196,7 @@ fn workload(namespace: &str, service_account: &str) -> Result<Workload, Status> 
 }
 
 /// The one place where an error of the authority becomes a gRPC status.
-fn status(error: &AuthorityError) -> Status {
+pub(crate) fn status(error: &AuthorityError) -> Status {
     let message = error.to_string();
     match error {
         AuthorityError::Csr(_) => Status::invalid_argument(message),

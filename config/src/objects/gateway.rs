@@ -1,4 +1,4 @@
-//! Validated GatewayClass, Gateway and ReferenceGrant.
+//! Validated GatewayClass, Gateway, ListenerSet and ReferenceGrant.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,8 +29,14 @@ pub struct Gateway {
     pub listeners: Vec<GatewayListener>,
     /// Its addresses.
     pub addresses: Vec<GatewayAddress>,
-    /// Whether client certificates are demanded for the whole Gateway.
-    pub validates_clients: bool,
+    /// What is demanded of clients' certificates at its HTTPS listeners.
+    pub frontend: FrontendTls,
+    /// The certificate that backends are shown.
+    pub backend_certificate: Option<SecretRef>,
+    /// From which namespaces ListenerSets may add listeners.
+    pub allowed_listeners: AllowedNamespaces,
+    /// What is asked of the processes that serve it.
+    pub infrastructure: Infrastructure,
     /// Seconds since 1970.
     pub created: i64,
 }
@@ -44,10 +50,76 @@ pub enum GatewayAddress {
     Unsupported(String),
 }
 
-/// One listener of a Gateway.
+/// What is asked of the processes that serve a Gateway.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Infrastructure {
+    /// Labels for what is made for the Gateway.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations for what is made for the Gateway.
+    pub annotations: BTreeMap<String, String>,
+    /// The object that the Gateway names as its parameters: `group/kind name`.
+    pub parameters: Option<String>,
+}
+
+/// What is demanded of clients' certificates.
+///
+/// Spec: Gateway API `Gateway.spec.tls.frontend`, GEP-91.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FrontendTls {
+    /// At ports that have no entry of their own; `None` demands nothing.
+    pub default: Option<FrontendValidation>,
+    /// At single ports; `None` demands nothing there.
+    pub per_port: BTreeMap<u16, Option<FrontendValidation>>,
+}
+
+impl FrontendTls {
+    /// What is demanded at a port.
+    pub fn at(&self, port: u16) -> Option<&FrontendValidation> {
+        self.per_port.get(&port).unwrap_or(&self.default).as_ref()
+    }
+
+    /// Whether some port lets in clients whose certificate is wrong.
+    pub fn has_insecure_fallback(&self) -> bool {
+        let mut all = self.per_port.values().chain([&self.default]).flatten();
+        all.any(|validation| validation.insecure_fallback)
+    }
+}
+
+/// How clients' certificates are validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrontendValidation {
+    /// Where the certificates are that clients' chains must end in.
+    pub roots: Vec<CaRef>,
+    /// Whether clients with a wrong certificate, or none, are let in all the same.
+    pub insecure_fallback: bool,
+}
+
+/// A reference to certificates of authorities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaRef {
+    /// The key `ca.crt` of a ConfigMap.
+    ConfigMap(ObjectKey),
+    /// Another kind.
+    Unsupported(String),
+}
+
+/// Listeners that are added to a Gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerSet {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// The Gateway; `None` where the parent is of another kind.
+    pub gateway: Option<ObjectKey>,
+    /// Its listeners, in order.
+    pub listeners: Vec<GatewayListener>,
+    /// Seconds since 1970.
+    pub created: i64,
+}
+
+/// One listener of a Gateway or ListenerSet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayListener {
-    /// Its name, unique in the Gateway.
+    /// Its name, unique in its Gateway or ListenerSet.
     pub name: ObjectName,
     /// The hostname pattern; `None` takes every host.
     pub hostname: Option<Hostname>,
@@ -57,7 +129,8 @@ pub struct GatewayListener {
     pub protocol: Protocol,
     /// Its certificates.
     pub certificates: Vec<SecretRef>,
-    /// Whether client certificates are demanded.
+    /// Whether the listener has `tls.frontendValidation`, which the standard channel does
+    /// not have: a Gateway says it with [`Gateway::frontend`].
     pub validates_clients: bool,
     /// From which namespaces routes may attach.
     pub namespaces: AllowedNamespaces,
@@ -72,6 +145,14 @@ pub enum Protocol {
     Http,
     /// HTTP over TLS that ends at the gateway.
     Https,
+    /// Opaque TCP.
+    Tcp,
+    /// TLS that goes on to the backend as it is.
+    TlsPassthrough,
+    /// TLS that ends at the gateway, with opaque bytes in it.
+    TlsTerminate,
+    /// UDP.
+    Udp,
     /// A protocol that the gateway does not speak.
     Unsupported(String),
 }
@@ -85,21 +166,21 @@ pub enum SecretRef {
     Unsupported(String),
 }
 
-/// From which namespaces routes may attach to a listener.
+/// From which namespaces routes may attach to a listener, or ListenerSets to a Gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedNamespaces {
     /// Every namespace.
     All,
     /// No namespace.
     None,
-    /// The Gateway's own.
+    /// The object's own.
     Same,
     /// Those whose labels match.
     Selector(Selector),
 }
 
 /// A kind of route.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RouteKind {
     /// The API group.
     pub group: String,

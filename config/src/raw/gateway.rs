@@ -1,6 +1,8 @@
-//! GatewayClass, Gateway and ReferenceGrant.
+//! GatewayClass, Gateway, ListenerSet and ReferenceGrant.
 //!
 //! Spec: Gateway API v1, standard and experimental channel.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
@@ -9,6 +11,7 @@ use super::metadata::{LabelSelector, Raw};
 
 pub(crate) type RawGatewayClass = Raw<GatewayClassSpec>;
 pub(crate) type RawGateway = Raw<GatewaySpec>;
+pub(crate) type RawListenerSet = Raw<ListenerSetSpec>;
 pub(crate) type RawReferenceGrant = Raw<ReferenceGrantSpec>;
 
 #[derive(Debug, Deserialize)]
@@ -29,8 +32,8 @@ pub(crate) struct GatewaySpec {
     #[serde(default)]
     pub(crate) addresses: Vec<Address>,
     pub(crate) tls: Option<GatewayTls>,
-    infrastructure: Ignored,
-    allowed_listeners: Ignored,
+    pub(crate) infrastructure: Option<Infrastructure>,
+    pub(crate) allowed_listeners: Option<AllowedListeners>,
     default_scope: Ignored,
     #[serde(rename = "backendTLS")]
     backend_tls: Ignored,
@@ -38,10 +41,92 @@ pub(crate) struct GatewaySpec {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "the schema has fields that nothing reads")]
+pub(crate) struct Infrastructure {
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) parameters_ref: Option<LocalRef>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LocalRef {
+    pub(crate) group: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AllowedListeners {
+    pub(crate) namespaces: Option<RouteNamespaces>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct GatewayTls {
-    backend: Ignored,
-    pub(crate) frontend: Ignored,
+    pub(crate) backend: Option<BackendTls>,
+    pub(crate) frontend: Option<FrontendTls>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct BackendTls {
+    pub(crate) client_certificate_ref: Option<SecretRef>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct FrontendTls {
+    pub(crate) default: TlsConfig,
+    #[serde(default)]
+    pub(crate) per_port: Vec<TlsPortConfig>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct TlsPortConfig {
+    pub(crate) port: i64,
+    pub(crate) tls: TlsConfig,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct TlsConfig {
+    pub(crate) validation: Option<FrontendValidation>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct FrontendValidation {
+    pub(crate) ca_certificate_refs: Vec<CaRef>,
+    pub(crate) mode: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CaRef {
+    pub(crate) group: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) namespace: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ListenerSetSpec {
+    pub(crate) parent_ref: ParentGateway,
+    pub(crate) listeners: Vec<Listener>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ParentGateway {
+    pub(crate) group: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) name: String,
+    pub(crate) namespace: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,7 +155,7 @@ pub(crate) struct ListenerTls {
     #[serde(default)]
     pub(crate) certificate_refs: Vec<SecretRef>,
     pub(crate) frontend_validation: Ignored,
-    pub(crate) options: Option<std::collections::BTreeMap<String, String>>,
+    pub(crate) options: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Deserialize)]

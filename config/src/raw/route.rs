@@ -1,6 +1,9 @@
-//! HTTPRoute.
+//! HTTPRoute, and what it shares with the other kinds of routes.
 //!
 //! Spec: Gateway API v1, standard and experimental channel.
+
+pub(crate) mod grpc;
+pub(crate) mod stream;
 
 use serde::Deserialize;
 
@@ -49,7 +52,7 @@ pub(crate) struct Rule {
     #[serde(default)]
     pub(crate) backend_refs: Vec<BackendRef>,
     pub(crate) timeouts: Option<Timeouts>,
-    pub(crate) retry: Ignored,
+    pub(crate) retry: Option<Retry>,
     pub(crate) session_persistence: Ignored,
 }
 
@@ -90,8 +93,8 @@ pub(crate) struct Filter {
     pub(crate) response_header_modifier: Option<HeaderModifier>,
     pub(crate) request_redirect: Option<RequestRedirect>,
     pub(crate) url_rewrite: Option<UrlRewrite>,
-    pub(crate) request_mirror: Ignored,
-    pub(crate) cors: Ignored,
+    pub(crate) request_mirror: Option<RequestMirror>,
+    pub(crate) cors: Option<Cors>,
     pub(crate) external_auth: Ignored,
     pub(crate) extension_ref: Ignored,
 }
@@ -158,4 +161,92 @@ pub(crate) struct BackendRef {
 pub(crate) struct Timeouts {
     pub(crate) request: Option<String>,
     pub(crate) backend_request: Option<String>,
+}
+
+/// Spec: HTTPRouteRetry.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Retry {
+    #[serde(default)]
+    pub(crate) codes: Vec<i64>,
+    pub(crate) attempts: Option<i64>,
+    pub(crate) backoff: Option<String>,
+}
+
+/// Spec: HTTPRequestMirrorFilter.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RequestMirror {
+    pub(crate) backend_ref: ObjectReference,
+    pub(crate) percent: Option<i64>,
+    pub(crate) fraction: Option<Fraction>,
+}
+
+/// Spec: BackendObjectReference.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ObjectReference {
+    pub(crate) group: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    pub(crate) port: Option<i64>,
+}
+
+impl ObjectReference {
+    /// The same as a backend that takes everything.
+    pub(crate) fn to_backend(&self) -> BackendRef {
+        BackendRef {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            port: self.port,
+            weight: None,
+            filters: Vec::new(),
+        }
+    }
+}
+
+/// Spec: BackendRef, a backend without filters.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct StreamBackendRef {
+    group: Option<String>,
+    kind: Option<String>,
+    namespace: Option<String>,
+    name: String,
+    port: Option<i64>,
+    weight: Option<i64>,
+}
+
+impl StreamBackendRef {
+    /// The same as a backend without filters.
+    pub(crate) fn into_backend(self) -> BackendRef {
+        let Self { group, kind, namespace, name, port, weight } = self;
+        BackendRef { group, kind, namespace, name, port, weight, filters: Vec::new() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Fraction {
+    pub(crate) numerator: i64,
+    pub(crate) denominator: Option<i64>,
+}
+
+/// Spec: HTTPCORSFilter.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Cors {
+    #[serde(default)]
+    pub(crate) allow_origins: Vec<String>,
+    pub(crate) allow_credentials: Option<bool>,
+    #[serde(default)]
+    pub(crate) allow_methods: Vec<String>,
+    #[serde(default)]
+    pub(crate) allow_headers: Vec<String>,
+    #[serde(default)]
+    pub(crate) expose_headers: Vec<String>,
+    pub(crate) max_age: Option<i64>,
 }

@@ -5,20 +5,37 @@
 //! common. The reason of a refusal is that of the step where none was left.
 
 use isthmus_model::route::RouteParent;
-use isthmus_model::{Hostname, ServiceKey, ServiceScope};
+use isthmus_model::{Hostname, Label, ServiceKey, ServiceScope};
 
 use crate::context::Context;
-use crate::objects::{
-    AllowedNamespaces, Gateway, GatewayListener, HttpRoute, Objects, ParentRef, ParentTarget,
-};
+use crate::kind::{Kind, ObjectKey};
+use crate::objects::{AllowedNamespaces, Objects, ParentRef, ParentTarget};
 use crate::translate::conditions::Problem;
-use crate::translate::gateways::{Gateways, OurGateway, is_http_route};
+use crate::translate::gateways::{Found, Gateways, ListenerOwner, OurListener};
 use crate::translate::services::object_key;
+
+/// A route that wants to be attached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate<'r> {
+    /// Its kind.
+    pub(super) kind: Kind,
+    /// Its namespace.
+    pub(super) namespace: &'r Label,
+    /// Its hostnames; `None` for kinds that have none, for which those of listeners do not
+    /// count.
+    pub(super) hostnames: Option<&'r [Hostname]>,
+}
 
 /// What came of one parentRef.
 pub(super) enum Attachment {
     /// The route is attached here.
-    Attached(Vec<RouteParent>),
+    Attached {
+        /// Where it is served.
+        parents: Vec<RouteParent>,
+        /// The listeners it counts at, also those that cannot be used: indexes for
+        /// [`crate::translate::Translation::count_route`].
+        listeners: Vec<usize>,
+    },
     /// The Gateway belongs to another controller, which reports on it.
     NotOurs,
     /// The route is attached nowhere.
@@ -30,17 +47,18 @@ pub(super) fn attach(
     objects: &Objects,
     context: &Context,
     gateways: &Gateways<'_>,
-    route: &HttpRoute,
+    route: Candidate<'_>,
     parent: &ParentRef,
 ) -> Attachment {
     let no_parent =
         |message: String| Attachment::Refused(Problem::new("NoMatchingParent", message));
     match &parent.target {
-        ParentTarget::Gateway(key) => match gateways.get(key) {
-            Some(gateway) => attach_to_gateway(objects, gateway, route, parent),
-            None if objects.gateways.contains_key(key) => Attachment::NotOurs,
-            None => no_parent(format!("Gateway {key} does not exist")),
-        },
+        ParentTarget::Gateway(key) => {
+            attach_to(objects, gateways, (Kind::Gateway, key), route, parent)
+        }
+        ParentTarget::ListenerSet(key) => {
+            attach_to(objects, gateways, (Kind::ListenerSet, key), route, parent)
+        }
         ParentTarget::Service(service) => {
             attach_to_service(objects, context, route, parent, service)
         }
@@ -50,63 +68,72 @@ pub(super) fn attach(
     }
 }
 
-fn attach_to_gateway(
+/// Attaches a route to listeners of a Gateway or ListenerSet.
+fn attach_to(
     objects: &Objects,
-    ours: &OurGateway<'_>,
-    route: &HttpRoute,
+    gateways: &Gateways<'_>,
+    (kind, key): (Kind, &ObjectKey),
+    route: Candidate<'_>,
     parent: &ParentRef,
 ) -> Attachment {
-    let refused = |reason, message: &str| Attachment::Refused(Problem::new(reason, message));
-    let named = |listener: &GatewayListener| {
-        parent.section.as_ref().is_none_or(|section| *section == listener.name)
-            && parent.port.is_none_or(|port| port == listener.port)
+    let owner = match gateways.find(kind, key) {
+        Found::Ours(owner) => owner,
+        Found::NotOurs => return Attachment::NotOurs,
+        Found::Absent => {
+            let problem = Problem::new("NoMatchingParent", format!("{kind} {key} does not exist"));
+            return Attachment::Refused(problem);
+        }
     };
-    let gateway = ours.gateway;
-    let mut candidates: Vec<(&GatewayListener, &Option<String>)> =
-        gateway.listeners.iter().zip(&ours.resources).filter(|(l, _)| named(l)).collect();
+    let refused = |reason, message: &str| Attachment::Refused(Problem::new(reason, message));
+    let named = |ours: &&OurListener<'_>| {
+        parent.section.as_ref().is_none_or(|section| *section == ours.listener.name)
+            && parent.port.is_none_or(|port| port == ours.listener.port)
+    };
+    let mut candidates: Vec<&OurListener<'_>> = owner.listeners.iter().filter(named).collect();
     if candidates.is_empty() {
         return refused("NoMatchingParent", "no listener has this name and port");
     }
-    candidates.retain(|(listener, _)| allows(objects, gateway, listener, route));
+    candidates.retain(|ours| allows(objects, owner, ours, route));
     if candidates.is_empty() {
         return refused("NotAllowedByListeners", "no listener allows this route");
     }
     let mut parents = Vec::new();
-    let mut common = false;
-    for (listener, resource) in candidates {
-        let Some(hostnames) = intersection(listener.hostname.as_ref(), &route.hostnames) else {
-            continue;
+    let mut listeners = Vec::new();
+    for ours in candidates {
+        let common = match route.hostnames {
+            Some(hostnames) => intersection(ours.listener.hostname.as_ref(), hostnames),
+            None => Some(Vec::new()),
         };
-        common = true;
-        if let Some(listener) = resource.clone() {
+        let Some(hostnames) = common else { continue };
+        listeners.push(ours.status);
+        if let Some(listener) = ours.resource.clone() {
             parents.push(RouteParent::Listener { listener, hostnames });
         }
     }
-    if !common {
+    if listeners.is_empty() {
         let message = "no listener has a hostname in common with the route";
         return refused("NoMatchingListenerHostname", message);
     }
     // Spec: a route may be accepted by a listener that cannot be used yet.
-    Attachment::Attached(parents)
+    Attachment::Attached { parents, listeners }
 }
 
 fn allows(
     objects: &Objects,
-    gateway: &Gateway,
-    listener: &GatewayListener,
-    route: &HttpRoute,
+    owner: &ListenerOwner<'_>,
+    ours: &OurListener<'_>,
+    route: Candidate<'_>,
 ) -> bool {
-    let kind = listener.kinds.is_empty() || listener.kinds.iter().any(is_http_route);
-    let protocol = !matches!(listener.protocol, crate::objects::Protocol::Unsupported(_));
-    let namespace = match &listener.namespaces {
+    let kind = ours.kinds.iter().any(|kind| kind.kind == route.kind.label());
+    let namespace = match &ours.listener.namespaces {
         AllowedNamespaces::All => true,
         AllowedNamespaces::None => false,
-        AllowedNamespaces::Same => route.key.namespace == gateway.key.namespace,
+        AllowedNamespaces::Same => *route.namespace == owner.key.namespace,
         AllowedNamespaces::Selector(selector) => {
-            selector.matches(&objects.namespace_labels(route.key.namespace.as_str()))
+            selector.matches(&objects.namespace_labels(route.namespace.as_str()))
         }
     };
-    kind && protocol && namespace
+    kind && namespace
 }
 
 /// The hostnames of a route at a listener; empty means every host, `None` means that they
@@ -130,12 +157,16 @@ fn intersection(listener: Option<&Hostname>, route: &[Hostname]) -> Option<Vec<H
 fn attach_to_service(
     objects: &Objects,
     context: &Context,
-    route: &HttpRoute,
+    route: Candidate<'_>,
     parent: &ParentRef,
     service: &ServiceKey,
 ) -> Attachment {
     let refused = |reason, message: String| Attachment::Refused(Problem::new(reason, message));
-    if service.namespace != route.key.namespace {
+    if !matches!(route.kind, Kind::GrpcRoute | Kind::HttpRoute) {
+        let message = format!("a {} cannot be attached to {service}", route.kind);
+        return refused("NoMatchingParent", message);
+    }
+    if service.namespace != *route.namespace {
         let message =
             format!("{service} is in another namespace: consumer routes are not supported");
         return refused("NotAllowedByListeners", message);
@@ -154,5 +185,5 @@ fn attach_to_service(
         return refused("NoMatchingParent", format!("{service} has no port {port}"));
     }
     let attached = RouteParent::Service { service: service.clone(), port: parent.port };
-    Attachment::Attached(vec![attached])
+    Attachment::Attached { parents: vec![attached], listeners: Vec::new() }
 }

@@ -21,6 +21,8 @@ pub struct ObjectCondition {
     pub reason: &'static str,
     /// Why, for people.
     pub message: String,
+    /// `metadata.generation` of the object as it was translated; 0 when it has none.
+    pub observed_generation: i64,
 }
 
 impl ObjectCondition {
@@ -31,6 +33,8 @@ impl ObjectCondition {
                 !self.status
             }
             ConditionType::Conflicted | ConditionType::PartiallyInvalid => self.status,
+            // The user asked for it.
+            ConditionType::InsecureFrontendValidationMode => false,
         }
     }
 }
@@ -46,7 +50,9 @@ impl fmt::Display for ObjectCondition {
 /// A part of an object's status.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionPart {
-    /// One listener of a Gateway.
+    /// What came of a policy at one Gateway (`status.ancestors`).
+    Ancestor(ObjectKey),
+    /// One listener of a Gateway or ListenerSet.
     Listener(ObjectName),
     /// The object itself.
     Object,
@@ -57,6 +63,7 @@ pub enum ConditionPart {
 impl fmt::Display for ConditionPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Ancestor(gateway) => write!(f, " at Gateway {gateway}"),
             Self::Listener(name) => write!(f, " listener {name}"),
             Self::Object => Ok(()),
             Self::Parent(index) => write!(f, " parentRefs[{index}]"),
@@ -71,6 +78,8 @@ pub enum ConditionType {
     Accepted,
     /// The listener clashes with another.
     Conflicted,
+    /// Clients whose certificate is wrong are let in.
+    InsecureFrontendValidationMode,
     /// Parts of the object are not used.
     PartiallyInvalid,
     /// The data plane has it.
@@ -85,6 +94,7 @@ impl ConditionType {
         match self {
             Self::Accepted => "Accepted",
             Self::Conflicted => "Conflicted",
+            Self::InsecureFrontendValidationMode => "InsecureFrontendValidationMode",
             Self::PartiallyInvalid => "PartiallyInvalid",
             Self::Programmed => "Programmed",
             Self::ResolvedRefs => "ResolvedRefs",
@@ -133,8 +143,16 @@ impl<'c> Report<'c> {
     ) {
         let Problem { reason, message } = problem;
         let (object, part) = (self.object.clone(), part.clone());
-        let condition = ObjectCondition { object, part, condition, status, reason, message };
-        self.conditions.push(condition);
+        let observed_generation = 0;
+        self.conditions.push(ObjectCondition {
+            object,
+            part,
+            condition,
+            status,
+            reason,
+            message,
+            observed_generation,
+        });
     }
 
     /// True with the condition's own name as the reason, or false with the problem's.

@@ -1,27 +1,72 @@
-//! Gateways to listeners and certificates.
+//! Gateways and their ListenerSets to listeners and certificates.
+//!
+//! A Gateway and the ListenerSets that it allows are one list of listeners. Of two that
+//! cannot both be bound the one of higher precedence stays: the older Gateway with its
+//! sets, in it the Gateway's own, then those of the older set, then by name. Listeners of
+//! one object have no precedence among each other: of those that clash none is used.
+
+mod listeners;
+mod places;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
-use isthmus_model::{Certificate, Hostname, Listener, ListenerProtocol, Resource};
+use isthmus_model::{Certificate, Resource};
 
+pub(super) use self::listeners::OurListener;
+use self::listeners::{Owner, Work};
+use self::places::Taken;
 use crate::context::Context;
-use crate::kind::{GATEWAY_GROUP, Kind, ObjectKey, ObjectRef};
-use crate::objects::{
-    Gateway, GatewayAddress, GatewayListener, Objects, Protocol, RouteKind, SecretRef,
-};
+use crate::kind::{Kind, ObjectKey, ObjectRef};
+use crate::objects::{AllowedNamespaces, Gateway, ListenerSet, Objects};
 use crate::translate::conditions::{ConditionPart, ConditionType, Problem, Report};
-use crate::translate::references::{Referent, Referrer, is_allowed};
-use crate::translate::{CONTROLLER_NAME, Translation};
+use crate::translate::{CONTROLLER_NAME, GatewayStatus, Translation};
 
-/// Our Gateways, for routes to attach to.
-pub(super) type Gateways<'o> = BTreeMap<&'o ObjectKey, OurGateway<'o>>;
+/// Our Gateways and ListenerSets, for routes to attach to.
+#[derive(Default)]
+pub(super) struct Gateways<'o> {
+    owners: BTreeMap<Kind, BTreeMap<&'o ObjectKey, ListenerOwner<'o>>>,
+    others: BTreeMap<Kind, BTreeSet<&'o ObjectKey>>,
+}
 
-/// One Gateway of ours.
-pub(super) struct OurGateway<'o> {
-    pub(super) gateway: &'o Gateway,
-    /// For each listener of the Gateway, the name of its resource, if it has one.
-    pub(super) resources: Vec<Option<String>>,
+/// What a parentRef with a Gateway or ListenerSet names.
+pub(super) enum Found<'g, 'o> {
+    /// Nothing.
+    Absent,
+    /// An object of another controller.
+    NotOurs,
+    /// One of ours.
+    Ours(&'g ListenerOwner<'o>),
+}
+
+/// One Gateway or ListenerSet of ours.
+pub(super) struct ListenerOwner<'o> {
+    /// Its name; routes "of the same namespace" are of this one.
+    pub(super) key: &'o ObjectKey,
+    /// Its listeners, in order.
+    pub(super) listeners: Vec<OurListener<'o>>,
+}
+
+impl<'o> Gateways<'o> {
+    /// Finds a Gateway or ListenerSet.
+    pub(super) fn find(&self, kind: Kind, key: &ObjectKey) -> Found<'_, 'o> {
+        if let Some(owner) = self.owners.get(&kind).and_then(|owners| owners.get(key)) {
+            return Found::Ours(owner);
+        }
+        match self.others.get(&kind).is_some_and(|others| others.contains(key)) {
+            true => Found::NotOurs,
+            false => Found::Absent,
+        }
+    }
+
+    fn insert(&mut self, kind: Kind, key: &'o ObjectKey, listeners: Vec<OurListener<'o>>) {
+        let owners = self.owners.entry(kind).or_default();
+        owners.insert(key, ListenerOwner { key, listeners });
+    }
+
+    fn insert_other(&mut self, kind: Kind, key: &'o ObjectKey) {
+        self.others.entry(kind).or_default().insert(key);
+    }
 }
 
 /// Adds the listeners and certificates of every Gateway of ours.
@@ -37,18 +82,18 @@ pub(super) fn translate<'o>(
             report.outcome(&ConditionPart::Object, ConditionType::Accepted, None);
         }
     }
-    let mut ours: Vec<&Gateway> =
-        objects.gateways.values().filter(|gateway| is_ours(objects, gateway)).collect();
-    // The older Gateway has the address when two want it.
+    let mut gateways = Gateways::default();
+    let (mut ours, others): (Vec<&Gateway>, Vec<&Gateway>) =
+        objects.gateways.values().partition(|gateway| is_ours(objects, gateway));
+    others.iter().for_each(|gateway| gateways.insert_other(Kind::Gateway, &gateway.key));
     ours.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
+    let mut sets = sets(objects, &mut gateways);
     let mut taken = Taken::default();
     let mut certificates = BTreeSet::new();
-    let mut gateways = Gateways::new();
     for gateway in ours {
-        let mut work =
-            Work { objects, context, taken: &mut taken, certificates: &mut certificates };
-        let resources = work.gateway(gateway, out);
-        gateways.insert(&gateway.key, OurGateway { gateway, resources });
+        let sets = sets.remove(&gateway.key).unwrap_or_default();
+        let mut work = Work::new(objects, context, gateway, &mut taken, &mut certificates);
+        one(&mut work, &sets, &mut gateways, out);
     }
     for name in certificates {
         out.resources.extend(certificate(objects, &name));
@@ -67,261 +112,125 @@ fn certificate(objects: &Objects, key: &ObjectKey) -> Option<Resource> {
     Some(Resource::Certificate(Certificate { name: key.to_string(), chain_pem, key_pem }))
 }
 
-/// What listeners of older Gateways have, by bound address and port.
-#[derive(Default)]
-struct Taken {
-    places: BTreeMap<(Option<IpAddr>, u16), Place>,
-}
-
-struct Place {
-    protocol: ListenerProtocol,
-    hostnames: BTreeSet<Option<Hostname>>,
-}
-
-struct Work<'w, 'o> {
+/// The ListenerSets of our Gateways, in order of precedence. A set whose Gateway does not
+/// exist is left to whichever controller will have the Gateway.
+fn sets<'o>(
     objects: &'o Objects,
-    context: &'w Context,
-    taken: &'w mut Taken,
-    certificates: &'w mut BTreeSet<ObjectKey>,
+    gateways: &mut Gateways<'o>,
+) -> BTreeMap<&'o ObjectKey, Vec<&'o ListenerSet>> {
+    let mut sets: BTreeMap<&ObjectKey, Vec<&ListenerSet>> = BTreeMap::new();
+    for set in objects.listener_sets.values() {
+        let gateway = set.gateway.as_ref().and_then(|key| objects.gateways.get(key));
+        match gateway.filter(|gateway| is_ours(objects, gateway)) {
+            Some(gateway) => sets.entry(&gateway.key).or_default().push(set),
+            None => gateways.insert_other(Kind::ListenerSet, &set.key),
+        }
+    }
+    for sets in sets.values_mut() {
+        sets.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
+    }
+    sets
 }
 
-impl Work<'_, '_> {
-    fn gateway(&mut self, gateway: &Gateway, out: &mut Translation) -> Vec<Option<String>> {
-        let mut addresses = Vec::new();
-        let mut unsupported = None;
-        for address in &gateway.addresses {
-            match address {
-                GatewayAddress::Ip(address) => addresses.push(*address),
-                GatewayAddress::Unsupported(text) => {
-                    let message = format!("the address {text} is not of type IPAddress");
-                    unsupported = Some(Problem::new("UnsupportedAddress", message));
-                }
-            }
-        }
-        let mut resources = Vec::with_capacity(gateway.listeners.len());
-        let mut programmed = 0;
-        for listener in &gateway.listeners {
-            let state = self.state(gateway, listener, &addresses, unsupported.as_ref());
-            resources.push(state.resource.as_ref().map(|resource| resource.name.clone()));
-            programmed += usize::from(state.resource.is_some());
-            state.report(gateway, listener, out);
-            out.resources.extend(state.resource.map(Resource::Listener));
-        }
-        let mut report = Report::new(Kind::Gateway, &gateway.key, &mut out.conditions);
-        let all = programmed == gateway.listeners.len();
-        let not_valid = Problem::new("ListenersNotValid", "not every listener can be used");
-        let accepted = unsupported.as_ref().or_else(|| (!all).then_some(&not_valid));
-        let part = ConditionPart::Object;
-        match accepted {
-            // Spec: Accepted stays true while some listener can be used.
-            Some(problem) if programmed > 0 && unsupported.is_none() => {
-                report.add(&part, ConditionType::Accepted, true, problem.clone());
-            }
-            other => report.outcome(&part, ConditionType::Accepted, other),
-        }
-        let none = Problem::new("Invalid", "no listener can be used");
-        let programmed = (programmed == 0).then_some(&none);
-        report.outcome(&part, ConditionType::Programmed, programmed);
-        resources
-    }
-
-    fn state(
-        &mut self,
-        gateway: &Gateway,
-        listener: &GatewayListener,
-        addresses: &[IpAddr],
-        unsupported: Option<&Problem>,
-    ) -> ListenerState {
-        let mut state = ListenerState {
-            accepted: accepted(gateway, listener),
-            conflict: conflict_inside(gateway, listener),
-            ..ListenerState::default()
-        };
-        state.kinds(listener);
-        let certificates = self.certificates_of(gateway, listener, &mut state);
-        let protocol = match &listener.protocol {
-            Protocol::Http => ListenerProtocol::Http,
-            Protocol::Https => ListenerProtocol::Https,
-            Protocol::Unsupported(_) => return state,
-        };
-        let no_address = unsupported.is_some() && addresses.is_empty();
-        let no_certificate = protocol == ListenerProtocol::Https && certificates.is_empty();
-        if no_address || no_certificate || state.accepted.is_some() || state.conflict.is_some() {
-            return state;
-        }
-        let bind = self.context.ingress.port_map.get(&listener.port).copied();
-        let bind_port = bind.unwrap_or(listener.port);
-        if let Some(conflict) = self.take(listener, protocol, addresses, bind_port) {
-            state.conflict = Some(conflict);
-            return state;
-        }
-        state.resource = Some(Listener {
-            name: format!("{}/{}", gateway.key, listener.name),
-            addresses: addresses.to_vec(),
-            port: listener.port,
-            bind_port,
-            hostname: listener.hostname.clone(),
-            protocol,
-            certificates: certificates.iter().map(ToString::to_string).collect(),
-            created: gateway.created,
-            served_by: None,
-            client_validation: None,
-            backend_certificate: None,
-        });
-        self.certificates.extend(certificates);
-        state
-    }
-
-    /// Takes the place of a listener, or says which rule another Gateway's breaks.
-    fn take(
-        &mut self,
-        listener: &GatewayListener,
-        protocol: ListenerProtocol,
-        addresses: &[IpAddr],
-        port: u16,
-    ) -> Option<Problem> {
-        let any = [None];
-        let some: Vec<_> = addresses.iter().copied().map(Some).collect();
-        let places = if some.is_empty() { &any[..] } else { &some };
-        for address in places {
-            let Some(place) = self.taken.places.get(&(*address, port)) else { continue };
-            if place.protocol != protocol {
-                let message = "an older listener has another protocol on the same address";
-                return Some(Problem::new("ProtocolConflict", message));
-            }
-            if place.hostnames.contains(&listener.hostname) {
-                let message = "an older listener has the same hostname on the same address";
-                return Some(Problem::new("HostnameConflict", message));
-            }
-        }
-        for address in places {
-            let place = self.taken.places.entry((*address, port));
-            let place = place.or_insert_with(|| Place { protocol, hostnames: BTreeSet::new() });
-            place.hostnames.insert(listener.hostname.clone());
-        }
-        None
-    }
-
-    fn certificates_of(
-        &self,
-        gateway: &Gateway,
-        listener: &GatewayListener,
-        state: &mut ListenerState,
-    ) -> Vec<ObjectKey> {
-        let mut usable = Vec::new();
-        for reference in &listener.certificates {
-            match self.certificate(gateway, reference) {
-                Ok(key) => usable.push(key),
-                Err(problem) => state.references = Some(problem),
-            }
-        }
-        usable
-    }
-
-    fn certificate(&self, gateway: &Gateway, reference: &SecretRef) -> Result<ObjectKey, Problem> {
-        let invalid = |message: String| Problem::new("InvalidCertificateRef", message);
-        let key = match reference {
-            SecretRef::Secret(key) => key,
-            SecretRef::Unsupported(text) => {
-                return Err(invalid(format!("{text} is not a Secret")));
-            }
-        };
-        let namespace = &gateway.key.namespace;
-        let from = Referrer { group: GATEWAY_GROUP, kind: "Gateway", namespace };
-        let name = key.name.as_str();
-        let to = Referent { group: "", kind: "Secret", namespace: &key.namespace, name };
-        if !is_allowed(self.objects, from, to) {
-            let message = format!("no ReferenceGrant allows the reference to Secret {key}");
-            return Err(Problem::new("RefNotPermitted", message));
-        }
-        match self.objects.secrets.get(key) {
-            None => Err(invalid(format!("Secret {key} does not exist"))),
-            Some(secret) if secret.tls.is_none() => {
-                Err(invalid(format!("Secret {key} is not of type kubernetes.io/tls")))
-            }
-            Some(_) => Ok(key.clone()),
-        }
-    }
-}
-
-fn accepted(gateway: &Gateway, listener: &GatewayListener) -> Option<Problem> {
-    if let Protocol::Unsupported(protocol) = &listener.protocol {
-        let message = format!("the protocol {protocol} is not supported");
-        return Some(Problem::new("UnsupportedProtocol", message));
-    }
-    let https = listener.protocol == Protocol::Https;
-    // Serving without the check that the user asked for would open what is closed.
-    if listener.validates_clients || (https && gateway.validates_clients) {
-        let message = "validation of client certificates is not supported";
-        return Some(Problem::new("UnsupportedValue", message));
-    }
-    None
-}
-
-/// Spec: Gateway listeners are distinct by port, protocol and hostname; of listeners that
-/// are not, none is used.
-fn conflict_inside(gateway: &Gateway, listener: &GatewayListener) -> Option<Problem> {
-    let others = || {
-        let same = |other: &&GatewayListener| {
-            other.port == listener.port
-                && other.name != listener.name
-                && !matches!(other.protocol, Protocol::Unsupported(_))
-        };
-        gateway.listeners.iter().filter(same)
+/// One Gateway with its ListenerSets.
+fn one<'o>(
+    work: &mut Work<'_, 'o>,
+    sets: &[&'o ListenerSet],
+    gateways: &mut Gateways<'o>,
+    out: &mut Translation,
+) {
+    let gateway = work.gateway;
+    let owner = Owner {
+        kind: Kind::Gateway,
+        key: &gateway.key,
+        listeners: &gateway.listeners,
+        is_refused: work.refusal.is_some(),
     };
-    if matches!(listener.protocol, Protocol::Unsupported(_)) {
-        return None;
+    let listeners = work.listeners(&owner, out);
+    let served = listeners.iter().filter(|listener| listener.resource.is_some()).count();
+    report_gateway(work, served, out);
+    gateways.insert(Kind::Gateway, &gateway.key, listeners);
+    let mut attached_listener_sets = 0;
+    for set in sets {
+        let refusal = refusal_of_set(work, set);
+        let owner = Owner {
+            kind: Kind::ListenerSet,
+            key: &set.key,
+            listeners: &set.listeners,
+            is_refused: refusal.is_some(),
+        };
+        let listeners = work.listeners(&owner, out);
+        let served = listeners.iter().filter(|listener| listener.resource.is_some()).count();
+        report_set(set, refusal.as_ref(), served, out);
+        attached_listener_sets += u32::from(served > 0);
+        gateways.insert(Kind::ListenerSet, &set.key, listeners);
     }
-    if let Some(other) = others().find(|other| other.protocol != listener.protocol) {
-        let message = format!("listener {} has another protocol on the port", other.name);
-        return Some(Problem::new("ProtocolConflict", message));
-    }
-    let other = others().find(|other| other.hostname == listener.hostname)?;
-    let message = format!("listener {} has the same hostname on the port", other.name);
-    Some(Problem::new("HostnameConflict", message))
+    let gateway = ObjectRef::namespaced(Kind::Gateway, &gateway.key);
+    out.gateways.push(GatewayStatus { gateway, attached_listener_sets });
 }
 
-pub(super) fn is_http_route(kind: &RouteKind) -> bool {
-    kind.group == GATEWAY_GROUP && kind.kind == "HTTPRoute"
-}
-
-/// What came of one listener.
-#[derive(Default)]
-struct ListenerState {
-    accepted: Option<Problem>,
-    conflict: Option<Problem>,
-    references: Option<Problem>,
-    resource: Option<Listener>,
-}
-
-impl ListenerState {
-    fn kinds(&mut self, listener: &GatewayListener) {
-        let supported = !matches!(listener.protocol, Protocol::Unsupported(_));
-        if let Some(kind) = listener.kinds.iter().find(|kind| !is_http_route(kind))
-            && supported
-        {
-            let message = format!("routes of kind {}/{} cannot attach", kind.group, kind.kind);
-            self.references = Some(Problem::new("InvalidRouteKinds", message));
+fn report_gateway(work: &Work<'_, '_>, served: usize, out: &mut Translation) {
+    let gateway = work.gateway;
+    let mut report = Report::new(Kind::Gateway, &gateway.key, &mut out.conditions);
+    let part = ConditionPart::Object;
+    let all = served == gateway.listeners.len();
+    let not_valid = Problem::new("ListenersNotValid", "not every listener can be used");
+    match work.unsupported.as_ref().or_else(|| (!all).then_some(&not_valid)) {
+        // Spec: Accepted stays true while some listener can be used.
+        Some(problem) if served > 0 && work.unsupported.is_none() => {
+            report.add(&part, ConditionType::Accepted, true, problem.clone());
         }
+        other => report.outcome(&part, ConditionType::Accepted, other),
     }
-
-    fn report(&self, gateway: &Gateway, listener: &GatewayListener, out: &mut Translation) {
-        let part = ConditionPart::Listener(listener.name.clone());
-        let mut report = Report::new(Kind::Gateway, &gateway.key, &mut out.conditions);
-        let conflict = self.conflict.as_ref();
-        report.outcome(&part, ConditionType::Accepted, self.accepted.as_ref().or(conflict));
-        match conflict {
-            Some(problem) => {
-                report.add(&part, ConditionType::Conflicted, true, problem.clone());
-            }
-            None => {
-                let none = Problem::new("NoConflicts", "");
-                report.add(&part, ConditionType::Conflicted, false, none);
-            }
-        }
-        report.outcome(&part, ConditionType::ResolvedRefs, self.references.as_ref());
-        let invalid = Problem::new("Invalid", "the listener cannot be used");
-        let programmed = self.resource.is_none().then_some(&invalid);
-        report.outcome(&part, ConditionType::Programmed, programmed);
+    let none = Problem::new("Invalid", "no listener can be used");
+    let programmed = (served == 0).then_some(&none);
+    report.outcome(&part, ConditionType::Programmed, programmed);
+    report.outcome(&part, ConditionType::ResolvedRefs, work.backend_problem.as_ref());
+    if gateway.frontend.has_insecure_fallback() {
+        let message = "clients without a valid certificate are let in";
+        let problem = Problem::new("ConfigurationChanged", message);
+        report.add(&part, ConditionType::InsecureFrontendValidationMode, true, problem);
     }
 }
+
+fn refusal_of_set(work: &Work<'_, '_>, set: &ListenerSet) -> Option<Problem> {
+    let gateway = work.gateway;
+    let allowed = match &gateway.allowed_listeners {
+        AllowedNamespaces::All => true,
+        AllowedNamespaces::None => false,
+        AllowedNamespaces::Same => set.key.namespace == gateway.key.namespace,
+        AllowedNamespaces::Selector(selector) => {
+            selector.matches(&work.objects.namespace_labels(set.key.namespace.as_str()))
+        }
+    };
+    if !allowed {
+        let message = format!("Gateway {} does not allow the set", gateway.key);
+        return Some(Problem::new("NotAllowed", message));
+    }
+    work.refusal.as_ref().map(|_| {
+        let message = format!("Gateway {} is not accepted", gateway.key);
+        Problem::new("ParentNotAccepted", message)
+    })
+}
+
+/// Spec: ListenerSet: accepted while some listener can be used.
+fn report_set(set: &ListenerSet, refusal: Option<&Problem>, served: usize, out: &mut Translation) {
+    let mut report = Report::new(Kind::ListenerSet, &set.key, &mut out.conditions);
+    let part = ConditionPart::Object;
+    let not_valid = || {
+        let which = if served == 0 { "no listener can" } else { "not every listener can" };
+        Problem::new("ListenersNotValid", format!("{which} be used"))
+    };
+    let none = (served == 0).then(not_valid);
+    let problem = refusal.or(none.as_ref());
+    match problem {
+        None if served < set.listeners.len() => {
+            report.add(&part, ConditionType::Accepted, true, not_valid());
+        }
+        other => report.outcome(&part, ConditionType::Accepted, other),
+    }
+    report.outcome(&part, ConditionType::Programmed, problem);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use isthmus_model::route::{Filter, PathChange, PathMatch, RouteParent};
 use isthmus_model::{
     BackendTarget, ClusterId, EndpointTarget, Health, HttpRoute, Label, Listener, Locality,
-    Service, ServiceKey, TrustDomain,
+    Service, ServiceKey, Transport, TrustDomain,
 };
 
 use super::*;
@@ -243,7 +244,7 @@ fn a_filter_that_is_not_supported_closes_its_rule_alone() {
     assert!(matches!(route.rules[0].backends[0].target, BackendTarget::Invalid { .. }));
     assert!(matches!(route.rules[1].backends[0].target, BackendTarget::Service { .. }));
     let only = with_route(
-        "  rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: web, port: 80}}}]}]",
+        "  rules: [{filters: [{type: ExtensionRef, extensionRef: {group: a, kind: B, name: c}}]}]",
     );
     has(&run(&only), "Accepted is false: UnsupportedValue");
 }
@@ -437,7 +438,7 @@ fn listeners_that_clash_or_ask_for_the_impossible_are_not_served() {
         0,
     );
     check(
-        "  - {name: b, port: 81, protocol: TCP}",
+        "  - {name: b, port: 81, protocol: SCTP}",
         "listener b: Accepted is false: UnsupportedProtocol",
         1,
     );
@@ -448,7 +449,7 @@ fn listeners_that_clash_or_ask_for_the_impossible_are_not_served() {
     );
     check(
         "  - {name: b, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: x}], frontendValidation: {}}}",
-        "listener b: Accepted is false: UnsupportedValue: validation of client",
+        "listener b: Accepted is false: UnsupportedValue: tls.frontendValidation",
         1,
     );
     let younger = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: z, namespace: other}\n\
@@ -456,7 +457,7 @@ fn listeners_that_clash_or_ask_for_the_impossible_are_not_served() {
     let translation = run(&format!("{BASE}{younger}"));
     has(
         &translation,
-        "Gateway other/z listener a: Conflicted is true: HostnameConflict: an older listener",
+        "Gateway other/z listener a: Conflicted is true: HostnameConflict: a listener that goes first",
     );
     assert_eq!(listeners(&translation).len(), 1);
 }
@@ -522,8 +523,7 @@ fn services_have_the_endpoints_of_their_slices_by_port_name() {
     let plain = by_ip("127.0.1.4");
     assert_eq!((plain.health, plain.identity), (Health::Ready, None));
     assert_eq!(plain.locality, Locality::new("us-east-1", "us-east-1a"));
-    let ids: std::collections::BTreeSet<_> =
-        web.endpoints.ports[0].endpoints.iter().map(|e| &e.id).collect();
+    let ids: BTreeSet<_> = web.endpoints.ports[0].endpoints.iter().map(|e| &e.id).collect();
     assert_eq!(ids.len(), 4);
     let head = &services[&ServiceKey::cluster(label("shop"), label("head"))];
     assert!(head.service.headless && head.service.addresses.is_empty());
@@ -558,7 +558,7 @@ fn the_same_input_gives_the_same_translation() {
     assert_eq!(translate(&objects, &context()), translate(&objects, &context()));
     let keys =
         translate(&objects, &context()).resources.iter().map(Resource::key).collect::<Vec<_>>();
-    let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+    let distinct: BTreeSet<_> = keys.iter().collect();
     assert_eq!(distinct.len(), keys.len());
 }
 
@@ -582,14 +582,19 @@ fn a_link_must_name_another_cluster_and_trust_domain() {
 }
 
 #[test]
-fn tcp_and_udp_on_one_number_give_the_endpoints_of_tcp() {
+fn tcp_and_udp_on_one_number_have_endpoints_of_their_own_and_tcp_goes_first() {
     let text = "apiVersion: v1\nkind: Service\nmetadata: {name: dns}\n\
         spec: {ports: [{name: udp, port: 53, protocol: UDP}, {name: tcp, port: 53}]}\n\
         ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s, labels: {kubernetes.io/service-name: dns}}\n\
         addressType: IPv4\nports: [{name: udp, port: 5353, protocol: UDP}, {name: tcp, port: 5354}]\nendpoints: [{addresses: [127.0.0.1]}]\n";
     let services = local_services(&objects(text), &context());
     let ports = &services.values().next().unwrap().endpoints.ports;
-    assert_eq!(ports.len(), 1);
-    let EndpointTarget::Local { address, .. } = ports[0].endpoints[0].target else { panic!() };
-    assert_eq!(address.port(), 5354);
+    let targets: Vec<_> = ports
+        .iter()
+        .map(|group| match group.endpoints[0].target {
+            EndpointTarget::Local { address, .. } => (group.transport, address.port()),
+            EndpointTarget::Remote { .. } => panic!("the endpoint is local"),
+        })
+        .collect();
+    assert_eq!(targets, [(Transport::Tcp, 5354), (Transport::Udp, 5353)]);
 }

@@ -1,6 +1,8 @@
-//! GatewayClass, Gateway, ReferenceGrant.
+//! GatewayClass, Gateway, ListenerSet, ReferenceGrant.
 //!
 //! Spec: Gateway API v1, the CEL rules of the CRDs.
+
+mod frontend;
 
 use std::collections::BTreeMap;
 
@@ -12,8 +14,9 @@ use crate::error::{At, FieldError, Reason, printable};
 use crate::kind::{GATEWAY_GROUP, ObjectKey};
 use crate::objects::gateway::{Operator, Requirement};
 use crate::objects::{
-    AllowedNamespaces, Gateway, GatewayAddress, GatewayClass, GatewayListener, GrantFrom, GrantTo,
-    Protocol, ReferenceGrant, RouteKind, SecretRef, Selector,
+    AllowedNamespaces, FrontendTls, Gateway, GatewayAddress, GatewayClass, GatewayListener,
+    GrantFrom, GrantTo, Infrastructure, ListenerSet, Protocol, ReferenceGrant, RouteKind,
+    SecretRef, Selector,
 };
 use crate::raw::gateway as raw;
 use crate::raw::metadata::LabelSelector;
@@ -40,27 +43,71 @@ pub(super) fn gateway_class(
 pub(super) fn gateway(raw: raw::RawGateway, seen: i64) -> Result<Gateway, FieldError> {
     let key = key(&raw.metadata)?;
     let spec = raw.spec;
-    not_empty("spec.listeners", &spec.listeners)?;
-    at_most("spec.listeners", &spec.listeners, LISTENERS_MAX)?;
     at_most("spec.addresses", &spec.addresses, ADDRESSES_MAX)?;
-    let mut listeners = Vec::with_capacity(spec.listeners.len());
-    for (index, raw) in spec.listeners.iter().enumerate() {
-        listeners.push(listener(raw, &key.namespace).at_index("spec.listeners", index)?);
-    }
-    let names = listeners.iter().map(|listener| listener.name.clone());
-    distinct(|index| format!("spec.listeners[{index}].name"), names)?;
+    let listeners = listeners(&spec.listeners, &key.namespace)?;
     let mut addresses = Vec::new();
     for (index, raw) in spec.addresses.iter().enumerate() {
         addresses.extend(address(raw).at_index("spec.addresses", index)?);
     }
+    let tls = spec.tls.as_ref();
+    let frontend = tls.and_then(|tls| tls.frontend.as_ref());
+    let frontend = frontend.map(|raw| frontend::frontend(raw, &key.namespace)).transpose();
+    let backend = tls.and_then(|tls| tls.backend.as_ref());
+    let reference = backend.and_then(|backend| backend.client_certificate_ref.as_ref());
+    let backend = reference.map(|raw| secret_ref(raw, &key.namespace)).transpose();
+    let allowed = spec.allowed_listeners.as_ref();
+    let allowed = allowed_namespaces(
+        allowed.and_then(|allowed| allowed.namespaces.as_ref()),
+        AllowedNamespaces::None,
+    );
     Ok(Gateway {
         created: created(&raw.metadata, seen)?,
-        key,
         class: ObjectName::new(&spec.gateway_class_name).at("spec.gatewayClassName")?,
         listeners,
         addresses,
-        validates_clients: spec.tls.is_some_and(|tls| tls.frontend.is_some()),
+        frontend: frontend.at("spec.tls.frontend")?.unwrap_or_else(FrontendTls::default),
+        backend_certificate: backend.at("spec.tls.backend.clientCertificateRef")?,
+        allowed_listeners: allowed.at("spec.allowedListeners.namespaces")?,
+        infrastructure: spec.infrastructure.map(infrastructure).unwrap_or_default(),
+        key,
     })
+}
+
+fn infrastructure(raw: raw::Infrastructure) -> Infrastructure {
+    let text = |raw: raw::LocalRef| printable(&format!("{}/{} {}", raw.group, raw.kind, raw.name));
+    Infrastructure {
+        labels: raw.labels,
+        annotations: raw.annotations,
+        parameters: raw.parameters_ref.map(text),
+    }
+}
+
+pub(super) fn listener_set(raw: raw::RawListenerSet, seen: i64) -> Result<ListenerSet, FieldError> {
+    let key = key(&raw.metadata)?;
+    let parent = raw.spec.parent_ref;
+    let given = parent.namespace.as_deref().map(Label::new).transpose();
+    let namespace = given.at("spec.parentRef.namespace")?.unwrap_or_else(|| key.namespace.clone());
+    let name = ObjectName::new(&parent.name).at("spec.parentRef.name")?;
+    let ours = parent.group.as_deref().is_none_or(|group| group == GATEWAY_GROUP)
+        && parent.kind.as_deref().is_none_or(|kind| kind == "Gateway");
+    Ok(ListenerSet {
+        created: created(&raw.metadata, seen)?,
+        gateway: ours.then_some(ObjectKey { namespace, name }),
+        listeners: listeners(&raw.spec.listeners, &key.namespace)?,
+        key,
+    })
+}
+
+fn listeners(raw: &[raw::Listener], namespace: &Label) -> Result<Vec<GatewayListener>, FieldError> {
+    not_empty("spec.listeners", raw)?;
+    at_most("spec.listeners", raw, LISTENERS_MAX)?;
+    let mut listeners = Vec::with_capacity(raw.len());
+    for (index, raw) in raw.iter().enumerate() {
+        listeners.push(listener(raw, namespace).at_index("spec.listeners", index)?);
+    }
+    let names = listeners.iter().map(|listener| listener.name.clone());
+    distinct(|index| format!("spec.listeners[{index}].name"), names)?;
+    Ok(listeners)
 }
 
 /// Spec: an address without a value asks for one to be assigned: there is nothing to bind.
@@ -80,6 +127,9 @@ fn listener(raw: &raw::Listener, namespace: &Label) -> Result<GatewayListener, F
     let protocol = match raw.protocol.as_str() {
         "HTTP" => Protocol::Http,
         "HTTPS" => Protocol::Https,
+        "TCP" => Protocol::Tcp,
+        "TLS" => tls_protocol(raw.tls.as_ref())?,
+        "UDP" => Protocol::Udp,
         other => Protocol::Unsupported(protocol_name(other).at("protocol")?),
     };
     if raw.tls.is_some() && matches!(raw.protocol.as_str(), "HTTP" | "TCP" | "UDP") {
@@ -91,7 +141,7 @@ fn listener(raw: &raw::Listener, namespace: &Label) -> Result<GatewayListener, F
     }
     let certificates = match &raw.tls {
         Some(tls) => certificates(tls, &protocol, namespace).at("tls")?,
-        None if protocol == Protocol::Https => {
+        None if matches!(raw.protocol.as_str(), "HTTPS" | "TLS") => {
             return Err(FieldError::new("tls", Reason::Missing));
         }
         None => Vec::new(),
@@ -106,8 +156,11 @@ fn listener(raw: &raw::Listener, namespace: &Label) -> Result<GatewayListener, F
         protocol,
         certificates,
         validates_clients: raw.tls.as_ref().is_some_and(|tls| tls.frontend_validation.is_some()),
-        namespaces: allowed_namespaces(allowed.and_then(|allowed| allowed.namespaces.as_ref()))
-            .at("allowedRoutes.namespaces")?,
+        namespaces: allowed_namespaces(
+            allowed.and_then(|allowed| allowed.namespaces.as_ref()),
+            AllowedNamespaces::Same,
+        )
+        .at("allowedRoutes.namespaces")?,
         kinds: kinds
             .iter()
             .map(|kind| RouteKind {
@@ -116,6 +169,13 @@ fn listener(raw: &raw::Listener, namespace: &Label) -> Result<GatewayListener, F
             })
             .collect(),
     })
+}
+
+fn tls_protocol(tls: Option<&raw::ListenerTls>) -> Result<Protocol, FieldError> {
+    let mode = tls.and_then(|tls| tls.mode.as_deref()).unwrap_or("Terminate");
+    let known = [("Terminate", true), ("Passthrough", false)];
+    let terminate = one_of("tls.mode", mode, &known, "Terminate or Passthrough")?;
+    Ok(if terminate { Protocol::TlsTerminate } else { Protocol::TlsPassthrough })
 }
 
 /// Spec: ProtocolType: a name, or a domain and a name. One that the gateway does not speak
@@ -164,11 +224,14 @@ fn secret_ref(raw: &raw::SecretRef, namespace: &Label) -> Result<SecretRef, Fiel
     }))
 }
 
-fn allowed_namespaces(raw: Option<&raw::RouteNamespaces>) -> Result<AllowedNamespaces, FieldError> {
-    let Some(raw) = raw else {
-        return Ok(AllowedNamespaces::Same);
+fn allowed_namespaces(
+    raw: Option<&raw::RouteNamespaces>,
+    default: AllowedNamespaces,
+) -> Result<AllowedNamespaces, FieldError> {
+    let Some((raw, from)) = raw.and_then(|raw| Some((raw, raw.from.as_deref()?))) else {
+        return Ok(default);
     };
-    match raw.from.as_deref().unwrap_or("Same") {
+    match from {
         "All" => Ok(AllowedNamespaces::All),
         "None" => Ok(AllowedNamespaces::None),
         "Same" => Ok(AllowedNamespaces::Same),

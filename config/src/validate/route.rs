@@ -1,54 +1,88 @@
-//! HTTPRoute.
+//! HTTPRoute, and what it shares with the other kinds of routes.
 //!
 //! Spec: Gateway API v1 HTTPRoute, the CEL rules of the CRD.
 
+mod cors;
 mod filter;
+mod grpc;
 mod matching;
+mod retry;
+mod stream;
 
 use isthmus_model::route::{PathMatch, RouteMatch, Timeouts};
-use isthmus_model::{Label, ObjectName, ServiceKey, ServiceScope};
+use isthmus_model::{Hostname, HttpRouteKind, Label, ObjectName, ServiceKey, ServiceScope};
+use serde_json::Value;
+
+pub(super) use self::grpc::grpc_route;
+pub(super) use self::stream::stream_route;
 
 use super::values::{at_most, distinct, duration, hostname, port};
 use super::{created, key};
 use crate::error::{At, FieldError, Reason, printable};
 use crate::kind::{GATEWAY_GROUP, MCS_GROUP, ObjectKey};
-use crate::objects::{
-    BackendRef, BackendTargetRef, HttpRoute, HttpRule, ParentRef, ParentTarget, RouteFilter,
-};
+use crate::objects::{BackendRef, BackendTargetRef, HttpRoute, HttpRule, ParentRef, ParentTarget};
 use crate::raw::route as raw;
 
-pub(super) fn http_route(raw: raw::RawHttpRoute, seen: i64) -> Result<HttpRoute, FieldError> {
+/// Reads an HTTPRoute. `value` is the same object as JSON.
+pub(super) fn http_route(
+    raw: raw::RawHttpRoute,
+    value: &Value,
+    seen: i64,
+) -> Result<HttpRoute, FieldError> {
     let key = key(&raw.metadata)?;
     let created = created(&raw.metadata, seen)?;
     let spec = raw.spec;
-    at_most("spec.parentRefs", &spec.parent_refs, PARENTS_MAX)?;
-    at_most("spec.hostnames", &spec.hostnames, HOSTNAMES_MAX)?;
+    let parents = parents(&spec.parent_refs, value, &key.namespace)?;
+    let hostnames = hostnames(&spec.hostnames, HOSTNAMES_MAX)?;
     at_most("spec.rules", &spec.rules, RULES_MAX)?;
-    let mut parents: Vec<ParentRef> = Vec::new();
-    for (index, raw) in spec.parent_refs.iter().enumerate() {
-        let parent = parent_ref(raw, &key.namespace).at_index("spec.parentRefs", index)?;
-        if parents.contains(&parent) {
-            let reason = Reason::duplicate(&raw.name);
-            return Err(FieldError::new(format!("spec.parentRefs[{index}]"), reason));
-        }
-        parents.push(parent);
-    }
-    let mut hostnames = Vec::new();
-    for (index, text) in spec.hostnames.iter().enumerate() {
-        hostnames.push(hostname(text, true).at_index("spec.hostnames", index)?);
-    }
-    let total: usize = spec.rules.iter().map(|rule| rule.matches.len()).sum();
-    if total > ROUTE_MATCHES_MAX {
-        let reason = Reason::TooMany { count: total, limit: ROUTE_MATCHES_MAX };
-        return Err(FieldError::new("spec.rules[*].matches", reason));
-    }
+    match_total(spec.rules.iter().map(|rule| rule.matches.len()))?;
     let mut rules = Vec::with_capacity(spec.rules.len());
     for (index, raw) in spec.rules.iter().enumerate() {
         rules.push(rule(raw, &key.namespace).at_index("spec.rules", index)?);
     }
     let names = spec.rules.iter().filter_map(|rule| rule.name.clone());
     distinct(|_| "spec.rules[*].name".to_owned(), names)?;
-    Ok(HttpRoute { key, parents, hostnames, rules, created })
+    Ok(HttpRoute { kind: HttpRouteKind::Http, key, parents, hostnames, rules, created })
+}
+
+/// The parentRefs of a route, each with the JSON that it was read from.
+fn parents(
+    raw: &[raw::ParentRef],
+    value: &Value,
+    namespace: &Label,
+) -> Result<Vec<ParentRef>, FieldError> {
+    at_most("spec.parentRefs", raw, PARENTS_MAX)?;
+    let mut parents: Vec<ParentRef> = Vec::with_capacity(raw.len());
+    for (index, raw) in raw.iter().enumerate() {
+        let written = value.pointer(&format!("/spec/parentRefs/{index}"));
+        let mut parent = parent_ref(raw, namespace).at_index("spec.parentRefs", index)?;
+        parent.raw = written.cloned().unwrap_or_default();
+        let same = |other: &ParentRef| {
+            (&other.target, &other.section, other.port)
+                == (&parent.target, &parent.section, parent.port)
+        };
+        if parents.iter().any(same) {
+            let reason = Reason::duplicate(&raw.name);
+            return Err(FieldError::new(format!("spec.parentRefs[{index}]"), reason));
+        }
+        parents.push(parent);
+    }
+    Ok(parents)
+}
+
+fn hostnames(raw: &[String], limit: usize) -> Result<Vec<Hostname>, FieldError> {
+    at_most("spec.hostnames", raw, limit)?;
+    let texts = raw.iter().enumerate();
+    texts.map(|(index, text)| hostname(text, true).at_index("spec.hostnames", index)).collect()
+}
+
+fn match_total(counts: impl Iterator<Item = usize>) -> Result<(), FieldError> {
+    let count: usize = counts.sum();
+    if count > ROUTE_MATCHES_MAX {
+        let reason = Reason::TooMany { count, limit: ROUTE_MATCHES_MAX };
+        return Err(FieldError::new("spec.rules[*].matches", reason));
+    }
+    Ok(())
 }
 
 fn parent_ref(raw: &raw::ParentRef, namespace: &Label) -> Result<ParentRef, FieldError> {
@@ -61,6 +95,10 @@ fn parent_ref(raw: &raw::ParentRef, namespace: &Label) -> Result<ParentRef, Fiel
         (GATEWAY_GROUP, "Gateway") => {
             let name = ObjectName::new(&raw.name).at("name")?;
             ParentTarget::Gateway(ObjectKey { namespace, name })
+        }
+        (GATEWAY_GROUP, "ListenerSet") => {
+            let name = ObjectName::new(&raw.name).at("name")?;
+            ParentTarget::ListenerSet(ObjectKey { namespace, name })
         }
         ("", "Service") => ParentTarget::Service(ServiceKey::cluster(namespace, name()?)),
         (MCS_GROUP, "ServiceImport") => {
@@ -76,6 +114,7 @@ fn parent_ref(raw: &raw::ParentRef, namespace: &Label) -> Result<ParentRef, Fiel
         target,
         section: section.map(ObjectName::new).transpose().at("sectionName")?,
         port: raw.port.map(port).transpose().at("port")?,
+        raw: Value::Null,
     })
 }
 
@@ -94,7 +133,7 @@ fn rule(raw: &raw::Rule, namespace: &Label) -> Result<HttpRule, FieldError> {
     }
     let prefix_only = matches.len() == 1
         && matches.iter().all(|matching| matches!(matching.path, PathMatch::Prefix(_)));
-    let filters = filter::filters(&raw.filters, prefix_only)?;
+    let filters = filter::filters(&raw.filters, namespace, prefix_only)?;
     let redirects = raw.filters.iter().any(|filter| filter.request_redirect.is_some());
     if redirects && !raw.backend_refs.is_empty() {
         let rule = "must be empty in a rule with a RequestRedirect filter";
@@ -106,14 +145,14 @@ fn rule(raw: &raw::Rule, namespace: &Label) -> Result<HttpRule, FieldError> {
         backends.push(backend.at_index("backendRefs", index)?);
     }
     let mut without_effect = Vec::new();
-    if raw.retry.is_some() {
-        without_effect.push("retry");
-    }
     if raw.session_persistence.is_some() {
         without_effect.push("sessionPersistence");
     }
     let timeouts = timeouts(raw.timeouts.as_ref()).at("timeouts")?;
-    Ok(HttpRule { name: raw.name.clone(), matches, filters, backends, timeouts, without_effect })
+    let retry = raw.retry.as_ref().map(|raw| retry::retry(raw, &mut without_effect));
+    let retry = retry.transpose().at("retry")?;
+    let name = raw.name.clone();
+    Ok(HttpRule { name, matches, filters, backends, timeouts, retry, without_effect })
 }
 
 fn backend_ref(
@@ -121,6 +160,7 @@ fn backend_ref(
     namespace: &Label,
     prefix_only: bool,
 ) -> Result<BackendRef, FieldError> {
+    let filters = filter::filters(&raw.filters, namespace, prefix_only)?;
     let given = raw.namespace.as_deref().map(Label::new).transpose().at("namespace")?;
     let namespace = given.unwrap_or_else(|| namespace.clone());
     let group = raw.group.as_deref().unwrap_or("");
@@ -145,7 +185,6 @@ fn backend_ref(
     let weight = raw.weight.unwrap_or(1);
     let in_range = u32::try_from(weight).ok().filter(|weight| *weight <= WEIGHT_MAX);
     let weight = in_range.ok_or_else(|| Reason::value(weight, "a weight, 0 to 1000000"));
-    let filters: Vec<RouteFilter> = filter::filters(&raw.filters, prefix_only)?;
     Ok(BackendRef {
         target,
         port: raw.port.map(port).transpose().at("port")?,

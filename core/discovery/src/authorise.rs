@@ -1,4 +1,8 @@
-//! Which role an identity may have: decided by the certificate, never by the hello.
+//! Which roles an identity may have: decided by the certificate, never by the hello.
+//!
+//! The role Ingress is no privilege: every workload may take it, and sees the listeners
+//! that name it as their server, which for most is none. `visibility` decides that by the
+//! identity that is kept here.
 
 use isthmus_model::name::SYSTEM_NAMESPACE;
 use isthmus_model::{Label, SpiffeId, TrustDomain};
@@ -12,16 +16,17 @@ pub(crate) enum Refused {
     Foreign { identity: SpiffeId, own: TrustDomain },
     #[error("{identity} is no workload")]
     NoWorkload { identity: SpiffeId },
-    #[error("{identity} has the role {allowed} and not {asked}")]
-    Role { identity: SpiffeId, allowed: NodeRole, asked: NodeRole },
+    #[error("{identity} may not have the role {asked}, only {}", list(allowed))]
+    Role { identity: SpiffeId, allowed: &'static [NodeRole], asked: NodeRole },
     #[error("{identity} is not the workload {asked}")]
     Workload { identity: SpiffeId, asked: WorkloadName },
 }
 
 /// Makes the authorised node of a proven identity.
 ///
-/// Each of our own accounts has the one role of its name; every other workload of the own
-/// trust domain is a sidecar, for itself alone.
+/// Our own accounts have the role of their name; the east-west gateway may serve listeners
+/// too, those for pods outside the mesh. Every other workload of the own trust domain is a
+/// sidecar or serves the listeners of its Gateway, in both cases for itself alone.
 pub(crate) fn authorise(
     identity: &SpiffeId,
     own: &TrustDomain,
@@ -34,13 +39,13 @@ pub(crate) fn authorise(
     let (namespace, account) = identity.namespace_and_account().ok_or_else(no_workload)?;
     let label = |text| Label::new(text).map_err(|_| no_workload());
     let workload = WorkloadName { namespace: label(namespace)?, account: label(account)? };
-    let allowed = match (namespace, account) {
-        (SYSTEM_NAMESPACE, "isthmus-dns") => NodeRole::Dns,
-        (SYSTEM_NAMESPACE, "isthmus-eastwest") => NodeRole::EastWest,
-        (SYSTEM_NAMESPACE, "isthmus-ingress") => NodeRole::Ingress,
-        _ => NodeRole::Sidecar,
+    let allowed: &[NodeRole] = match (namespace, account) {
+        (SYSTEM_NAMESPACE, "isthmus-dns") => &[NodeRole::Dns],
+        (SYSTEM_NAMESPACE, "isthmus-eastwest") => &[NodeRole::EastWest, NodeRole::Ingress],
+        (SYSTEM_NAMESPACE, INGRESS_ACCOUNT) => &[NodeRole::Ingress],
+        _ => &[NodeRole::Ingress, NodeRole::Sidecar],
     };
-    if asked.role != allowed {
+    if !allowed.contains(&asked.role) {
         let (identity, asked) = (identity.clone(), asked.role);
         return Err(Refused::Role { identity, allowed, asked });
     }
@@ -49,8 +54,21 @@ pub(crate) fn authorise(
     {
         return Err(Refused::Workload { identity: identity.clone(), asked: asked.clone() });
     }
-    Ok(NodeIdentity { name: asked.name.clone(), role: allowed, workload: Some(workload) })
+    Ok(NodeIdentity {
+        name: asked.name.clone(),
+        role: asked.role,
+        workload: Some(workload),
+        identity: Some(identity.clone()),
+    })
 }
+
+fn list(roles: &[NodeRole]) -> String {
+    let labels: Vec<_> = roles.iter().map(|role| role.label()).collect();
+    labels.join(" or ")
+}
+
+/// The account of the ingress that serves every listener without a server of its own.
+pub(crate) const INGRESS_ACCOUNT: &str = "isthmus-ingress";
 
 #[cfg(test)]
 mod tests {
@@ -71,13 +89,32 @@ mod tests {
         check(&system("isthmus-eastwest"), NodeRole::EastWest, true);
         check(&system("isthmus-dns"), NodeRole::Dns, true);
         check(&system("isthmus-dns"), NodeRole::Ingress, false);
+        check(&system("isthmus-eastwest"), NodeRole::Ingress, true);
+        check(&system("isthmus-eastwest"), NodeRole::Sidecar, false);
+        check(&system("isthmus-ingress"), NodeRole::EastWest, false);
         check(&system("isthmus-ingress"), NodeRole::Sidecar, false);
-        check("c1.test/ns/shop/sa/isthmus-ingress", NodeRole::Ingress, false);
+        check("c1.test/ns/shop/sa/isthmus-ingress", NodeRole::Ingress, true);
         check("c1.test/ns/shop/sa/isthmus-ingress", NodeRole::Sidecar, true);
-        check("c1.test/ns/shop/sa/web", NodeRole::Ingress, false);
+        check("c1.test/ns/shop/sa/web", NodeRole::Ingress, true);
+        check("c1.test/ns/shop/sa/web", NodeRole::EastWest, false);
+        check("c1.test/ns/shop/sa/web", NodeRole::Dns, false);
+        check("c1.test/node/a", NodeRole::Ingress, false);
         check("c1.test/node/a", NodeRole::Sidecar, false);
         check("c2.test/ns/isthmus-system/sa/isthmus-ingress", NodeRole::Ingress, false);
         check("c2.test/ns/shop/sa/web", NodeRole::Sidecar, false);
+        check("c2.test/ns/shop/sa/web", NodeRole::Ingress, false);
+    }
+
+    #[test]
+    fn the_identity_is_that_of_the_certificate_and_a_refusal_names_the_roles() {
+        let own = TrustDomain::new("c1.test").unwrap();
+        let id = SpiffeId::parse("spiffe://c1.test/ns/shop/sa/gw").unwrap();
+        let mut asked = node("n", NodeRole::Ingress);
+        asked.identity = SpiffeId::parse("spiffe://c1.test/ns/isthmus-system/sa/other").ok();
+        assert_eq!(authorise(&id, &own, &asked).unwrap().identity, Some(id.clone()));
+        asked.role = NodeRole::Dns;
+        let refused = authorise(&id, &own, &asked).unwrap_err().to_string();
+        assert!(refused.ends_with("the role Dns, only Ingress or Sidecar"), "{refused}");
     }
 
     #[test]

@@ -271,7 +271,7 @@ impl DiscoveryClient {
 impl ClientOptions {
     fn identity(&self) -> NodeIdentity {
         let (name, workload) = (self.node_name.clone(), self.workload.clone());
-        NodeIdentity { name, role: self.role, workload }
+        NodeIdentity { name, role: self.role, workload, identity: None }
     }
 }
 

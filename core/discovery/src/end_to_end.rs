@@ -16,7 +16,9 @@ use crate::hub::{Publisher, PublisherHandle};
 use crate::message::{Epoch, LinkReport};
 use crate::node::NodeRole;
 use crate::server::{DiscoveryServer, IdentifyPeer, ServerOptions};
-use crate::testing::{bundle, certificate, key, node_info, resources, service, world};
+use crate::testing::{
+    bundle, certificate, gateways, key, listener, node_info, resources, service, world,
+};
 
 /// One authority that signs for every trust domain, so that only the checks of this crate
 /// tell them apart.
@@ -105,6 +107,7 @@ fn identify() -> IdentifyPeer {
 const CONTROLLER: &str = "c1.test/ns/isthmus-system/sa/isthmus-controller";
 const INGRESS: &str = "c1.test/ns/isthmus-system/sa/isthmus-ingress";
 const EASTWEST: &str = "c1.test/ns/isthmus-system/sa/isthmus-eastwest";
+const EDGE: &str = "c1.test/ns/shop/sa/edge";
 const WEB: &str = "c1.test/ns/shop/sa/web";
 
 async fn serve(ca: &Authority, id: &str, publisher: PublisherHandle, at: &str) -> DiscoveryServer {
@@ -257,6 +260,29 @@ async fn an_idle_service_is_dropped_and_can_be_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_gateway_gets_its_own_key_and_never_that_of_another() {
+    let ca = Authority::new();
+    let publisher = Publisher::start(Epoch(1));
+    let server = serve(&ca, CONTROLLER, publisher.handle(), "127.0.0.1:0").await;
+    let transport = |id| grpc(&ca, Some(id), &server.local_addr().to_string());
+    publish(&publisher, 1, gateways());
+    let own = DiscoveryClient::start(options(NodeRole::Ingress, transport(EDGE), None));
+    let cluster = DiscoveryClient::start(options(NodeRole::Ingress, transport(INGRESS), None));
+    let web = DiscoveryClient::start(options(NodeRole::Ingress, transport(WEB), None));
+    for (client, keys) in [(&own, [true, false]), (&cluster, [false; 2]), (&web, [false; 2])] {
+        let snapshot = reaches(client, 1).await;
+        let seen = ["shop/edge", "bank/vault"].map(|name| snapshot.certificate(name).is_some());
+        assert_eq!(seen, keys);
+    }
+    let snapshot = reaches(&own, 1).await;
+    assert!(snapshot.service(&key("cart")).is_some() && snapshot.service(&key("vault")).is_none());
+    // The Gateway goes, and its key with it.
+    let rest = gateways().into_iter().filter(|resource| resource.key().name != "shop/edge/main");
+    publish(&publisher, 2, rest.collect());
+    assert!(reaches(&own, 2).await.certificate("shop/edge").is_none());
+}
+
+#[tokio::test]
 async fn peers_without_the_right_identity_are_refused() {
     let ca = Authority::new();
     let publisher = Publisher::start(Epoch(1));
@@ -265,7 +291,8 @@ async fn peers_without_the_right_identity_are_refused() {
     let address = server.local_addr().to_string();
     let cases = [
         (None, NodeRole::Ingress),
-        (Some(WEB), NodeRole::Ingress),
+        (Some(WEB), NodeRole::EastWest),
+        (Some(WEB), NodeRole::Dns),
         (Some(INGRESS), NodeRole::EastWest),
         (Some("c2.test/ns/isthmus-system/sa/isthmus-ingress"), NodeRole::Ingress),
         (Some("c2.test/ns/shop/sa/web"), NodeRole::Sidecar),
@@ -352,7 +379,7 @@ async fn a_state_folder_that_cannot_be_written_does_not_stop_serving() {
     let client = DiscoveryClient::start(options(NodeRole::Ingress, transport, Some(&file)));
     within(client.wait_for(|status| status.state_file_error.is_some())).await;
     publish(&publisher, 2, world());
-    publish(&publisher, 3, vec![certificate("shop/tls")]);
+    publish(&publisher, 3, vec![certificate("shop/tls"), listener("shop/gw", None, "shop/tls")]);
     assert!(reaches(&client, 3).await.certificate("shop/tls").is_some());
 }
 

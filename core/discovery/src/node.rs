@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use isthmus_model::{Label, ResourceKind};
+use isthmus_model::{Label, ResourceKind, SpiffeId};
 
 /// What a proxy does, and so which resources it may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,7 +11,8 @@ pub enum NodeRole {
     Dns,
     /// The gateway between clusters.
     EastWest,
-    /// The gateway for the world outside.
+    /// A gateway that serves listeners: that of the cluster for the world outside, one of a
+    /// single Gateway, or the one for pods outside the mesh.
     Ingress,
     /// The proxy beside one workload.
     Sidecar,
@@ -112,6 +113,9 @@ pub(crate) struct NodeIdentity {
     /// The workload of a sidecar. A sidecar without one, which only exists inside the
     /// controller's own process, sees the policies of every namespace.
     pub(crate) workload: Option<WorkloadName>,
+    /// The identity that the node's certificate proved; it decides which listeners an
+    /// ingress sees. `None` inside the controller's own process, and before the proof.
+    pub(crate) identity: Option<SpiffeId>,
 }
 
 /// Bytes in the name of a node.

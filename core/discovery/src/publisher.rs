@@ -13,6 +13,8 @@
 //! A publisher without a state serves nothing: an empty state at the start of a controller
 //! would make every proxy drop its configuration.
 
+pub(crate) mod index;
+
 pub(crate) mod state;
 
 pub(crate) mod visibility;

@@ -244,10 +244,13 @@ pub(crate) const FILE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::os::unix::fs::PermissionsExt;
 
+    use isthmus_model::ResourceKind;
+
     use super::*;
-    use crate::testing::{key, node_info, saved};
+    use crate::testing::{gateways, key, node_info, saved, world};
 
     fn file(path: &Path) -> StateFile {
         StateFile::new(path, &node_info(), NodeRole::Ingress)
@@ -272,6 +275,25 @@ mod tests {
         assert_eq!(loaded.saved, state);
         assert_eq!(loaded.at, at());
         assert!(loaded.rejections.is_empty());
+    }
+
+    #[test]
+    fn every_kind_survives_the_disk() {
+        let file = file(Path::new("state"));
+        let all = crate::testing::resources(gateways().into_iter().chain(world()));
+        let mut state = saved();
+        state.held = all
+            .into_iter()
+            .map(|(key, resource)| {
+                let version = Version::of(&serde_json::to_vec(&resource).unwrap());
+                (key, Held { version, resource })
+            })
+            .collect();
+        let kinds: BTreeSet<_> = state.held.keys().map(|key| key.kind).collect();
+        assert!(kinds.into_iter().eq(ResourceKind::ALL));
+        let loaded = file.decode(&file.encode(&state, at()).unwrap()).unwrap();
+        assert!(loaded.rejections.is_empty());
+        assert_eq!(loaded.saved, state);
     }
 
     #[test]

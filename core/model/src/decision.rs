@@ -147,7 +147,10 @@ pub fn decide<'s>(matched: &'s Matched, random: u32, trail: &mut Trail) -> Decis
     }
 }
 
-fn weighted(backends: &[Backend], random: u32) -> Option<&Backend> {
+/// Picks a backend in proportion to the weights; `random` is uniform over all values.
+///
+/// `None` when there is no backend, or weights of zero only.
+pub fn weighted(backends: &[Backend], random: u32) -> Option<&Backend> {
     let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
     if total == 0 {
         return None;

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 
 use crate::log::RequestLog;
+use crate::mirror::Tee;
 
 /// What was seen of a request body; shared with the record of the request.
 #[derive(Debug, Default)]
@@ -27,13 +28,33 @@ pub(crate) struct RequestProgress {
 pub(crate) enum RequestBody {
     /// None.
     Empty,
+    /// All of it, and whether that has been sent.
+    Buffered(Option<Bytes>),
     /// The client's, as it comes in.
     Streaming {
         /// The client's body.
         incoming: Incoming,
         /// What was seen of it.
         progress: Progress,
+        /// Gathers it for copies of the request.
+        tee: Option<Box<Tee>>,
     },
+}
+
+impl RequestBody {
+    /// A body that is known whole.
+    pub(crate) fn buffered(body: Bytes) -> Self {
+        Self::Buffered(Some(body))
+    }
+
+    /// The same body again; `None` for one that streams.
+    pub(crate) fn copy(&self) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Empty),
+            Self::Buffered(body) => Some(Self::Buffered(body.clone())),
+            Self::Streaming { .. } => None,
+        }
+    }
 }
 
 /// What was seen of a body.
@@ -50,7 +71,8 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Streaming { incoming, progress } => {
+            Self::Buffered(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Streaming { incoming, progress, tee } => {
                 let mut frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
                 progress.0.started.set(true);
                 if frame.as_ref().is_some_and(|f| f.as_ref().is_ok_and(Frame::is_trailers)) {
@@ -63,13 +85,21 @@ impl Body for RequestBody {
                         if let Some(data) = frame.data_ref() {
                             let bytes = progress.0.bytes.get() + data.len() as u64;
                             progress.0.bytes.set(bytes);
+                            if let Some(tee) = tee {
+                                tee.data(data);
+                            }
                         }
                         if incoming.is_end_stream() {
                             progress.0.complete.set(true);
                         }
                     }
                     None => progress.0.complete.set(true),
-                    Some(Err(_)) => {}
+                    Some(Err(_)) => *tee = None,
+                }
+                if progress.0.complete.get()
+                    && let Some(tee) = tee.take()
+                {
+                    tee.end();
                 }
                 Poll::Ready(frame)
             }
@@ -79,6 +109,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Buffered(body) => body.is_none(),
             Self::Streaming { incoming, .. } => incoming.is_end_stream(),
         }
     }
@@ -86,6 +117,9 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Buffered(body) => {
+                SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
+            }
             Self::Streaming { incoming, .. } => incoming.size_hint(),
         }
     }

@@ -135,13 +135,15 @@ impl<S: AsyncWrite + Unpin> hyper::rt::Write for ClientIo<S> {
 }
 
 /// Bytes that were read already, then the stream itself.
-pub(crate) struct Rewound<S> {
+#[derive(Debug)]
+pub struct Rewound<S> {
     prefix: Bytes,
     stream: S,
 }
 
 impl<S> Rewound<S> {
-    pub(crate) fn new(prefix: Bytes, stream: S) -> Self {
+    /// A stream that gives these bytes first.
+    pub fn new(prefix: Bytes, stream: S) -> Self {
         Self { prefix, stream }
     }
 }

@@ -14,6 +14,8 @@ use isthmus_telemetry::{ResponseFlag, SpanRef};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::upstream_tls::UpstreamTls;
+
 /// A future on one worker.
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
@@ -34,6 +36,8 @@ pub struct Destination {
     pub endpoint: Arc<Endpoint>,
     /// What will be spoken.
     pub purpose: Purpose,
+    /// The TLS that a plain endpoint is spoken to with.
+    pub tls: Option<UpstreamTls>,
     /// The span of the request that needs the connection; hops that only see connections
     /// join its trace.
     pub span: Option<SpanRef>,

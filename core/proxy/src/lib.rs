@@ -11,9 +11,11 @@
 //! 2. [`worker`]: what one thread has; [`watch`] times its connections.
 //! 3. [`server`]: accept, TLS, which HTTP; [`client_io`] reads, [`guard`] checks framing.
 //! 4. [`service`]: one request in a straight line:
-//!    [`canonical`] → [`headers`] → [`router`] → [`filters`] → [`relay`] → [`log`].
+//!    [`canonical`] → [`headers`] → [`router`] → [`cors`] → [`filters`] → [`mirror`] →
+//!    [`relay`] → [`log`].
 //! 5. [`balancer`] with [`outlier`] picks an endpoint; [`pool`] keeps its connections.
-//! 6. [`connect`] is the seam to connections, [`mesh`] the one implementation.
+//! 6. [`connect`] is the seam to connections, [`mesh`] the one implementation;
+//!    [`upstream_tls`] is the TLS to backends outside the mesh.
 //! 7. [`upgrade`] and [`tcp`]: bytes that are not HTTP.
 
 pub mod settings;
@@ -38,7 +40,15 @@ pub mod router;
 
 pub mod filters;
 
+mod cors;
+
 mod relay;
+
+mod send;
+
+mod reply;
+
+mod mirror;
 
 mod log;
 
@@ -56,16 +66,23 @@ pub mod connect;
 
 pub mod mesh;
 
+mod upstream_tls;
+
+#[cfg(test)]
+mod end_to_end;
+
 mod executor;
 
 mod upgrade;
 
 pub mod tcp;
 
+pub use crate::client_io::Rewound;
 pub use crate::connect::{ConnectError, Connected, Connector, Destination, Io, Purpose};
 pub use crate::mesh::{GatewayDialer, MeshDialer, NoRemote, RemoteDialer};
 pub use crate::relay::MESH_PORT_HEADER;
 pub use crate::router::{Route, RouteInput, Router, Target, explain_assignment};
-pub use crate::server::{Client, Service, TlsSource, accept, accept_each, serve_stream};
+pub use crate::server::{Client, Service, TlsSource, accept, accept_each, serve_stream, serve_tcp};
 pub use crate::settings::ProxySettings;
-pub use crate::worker::{OnDemand, Worker, WorkerParts};
+pub use crate::upstream_tls::UpstreamTls;
+pub use crate::worker::{OnDemand, Place, Worker, WorkerParts};

@@ -18,6 +18,7 @@ use isthmus_telemetry::{AccessRecord, HopRole, Protocol, ResponseFlag, SpanRef};
 use crate::balancer::Picked;
 use crate::body::{RequestBody, RequestProgress};
 use crate::outlier::Outcome;
+use crate::upstream_tls::UpstreamTls;
 use crate::watch::ActiveRequest;
 use crate::worker::Worker;
 
@@ -40,6 +41,8 @@ pub(crate) struct RequestLog {
     pub(crate) progress: Rc<RequestProgress>,
     pub(crate) route: Option<u32>,
     pub(crate) picked: Option<Picked>,
+    /// The TLS that plain endpoints are spoken to with.
+    pub(crate) tls: Option<UpstreamTls>,
     pub(crate) status: u16,
     pub(crate) flag: ResponseFlag,
     pub(crate) detail: String,
@@ -88,6 +91,7 @@ impl RequestLog {
             progress: Rc::default(),
             route: None,
             picked: None,
+            tls: None,
             status: 0,
             flag: ResponseFlag::None,
             detail: String::new(),
@@ -139,7 +143,11 @@ impl RequestLog {
     pub(crate) fn give_back(&self, sender: http1::SendRequest<RequestBody>) {
         if let Some(picked) = self.picked.as_ref().filter(|_| self.progress.complete.get()) {
             let idle_max = self.worker.settings.upstream_idle_max;
-            picked.state().connections.check_in(sender, clock::now(), idle_max);
+            picked.state().connections.lane(self.tls.as_ref()).check_in(
+                sender,
+                clock::now(),
+                idle_max,
+            );
         }
     }
 

@@ -28,6 +28,7 @@ use crate::connect::{
     ConnectError, Connected, Connector, Destination, Io, LocalFuture, Purpose, UpstreamHttp,
     UpstreamIo,
 };
+use crate::upstream_tls::{self, BackendConfigs};
 
 /// Carries bytes to an endpoint of another cluster.
 pub trait RemoteDialer {
@@ -42,6 +43,7 @@ pub trait RemoteDialer {
 /// The connector of every role.
 pub struct MeshDialer {
     tls: Option<TlsConfigs>,
+    backends: BackendConfigs,
     remote: Rc<dyn RemoteDialer>,
     tasks: LocalTasks,
 }
@@ -58,7 +60,7 @@ impl MeshDialer {
     /// `tasks` owns what carries opaque tunnels.
     pub fn new(tls: Option<MeshTls>, remote: Rc<dyn RemoteDialer>, tasks: LocalTasks) -> Self {
         let tls = tls.map(|tls| TlsConfigs { tls, made: RefCell::default() });
-        Self { tls, remote, tasks }
+        Self { tls, backends: BackendConfigs::default(), remote, tasks }
     }
 }
 
@@ -81,8 +83,18 @@ impl Connector for MeshDialer {
             }
             (EndpointTarget::Local { address, .. }, _, _) => {
                 let (address, purpose) = (*address, to.purpose);
+                let tls = to.tls.map(|tls| (self.backends.get(&tls, purpose), tls));
                 Box::pin(async move {
-                    let io = UpstreamIo::Tcp(tcp(address, &name).await?);
+                    let io = match tls {
+                        None => UpstreamIo::Tcp(tcp(address, &name).await?),
+                        Some((config, tls)) => {
+                            let (config, stream) = (config?, tcp(address, &name).await?);
+                            let name = format!("{name} at {address}");
+                            let stream =
+                                upstream_tls::handshake(stream, config, &tls, &name).await?;
+                            UpstreamIo::Boxed(Box::new(stream))
+                        }
+                    };
                     let http = match purpose {
                         Purpose::Http { app: AppProtocol::Http2 } => UpstreamHttp::Http2,
                         Purpose::Http { .. } | Purpose::Bytes => UpstreamHttp::Http1,

@@ -48,6 +48,16 @@ pub enum Outcome {
     Success,
 }
 
+impl Outcome {
+    /// What an answer with this status counts as.
+    pub(crate) fn of(status: http::StatusCode) -> Self {
+        match status.as_u16() {
+            502..=504 => Self::GatewayError,
+            _ => Self::Success,
+        }
+    }
+}
+
 /// The recent history of one endpoint.
 #[derive(Debug, Default, Clone)]
 pub struct Outlier {

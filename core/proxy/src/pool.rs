@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use isthmus_model::{AppProtocol, EndpointTarget};
-use isthmus_runtime::LocalTasks;
+use isthmus_runtime::{LocalTasks, clock};
 use isthmus_telemetry::SpanRef;
 use tokio::sync::Notify;
 
@@ -22,6 +22,7 @@ use crate::connect::{
     ConnectError, Connected, Connector, Destination, Purpose, UpstreamHttp, UpstreamIo,
 };
 use crate::executor::HyperExecutor;
+use crate::upstream_tls::UpstreamTls;
 
 /// A way to send one request.
 pub(crate) enum Sender {
@@ -29,9 +30,54 @@ pub(crate) enum Sender {
     Http2 { sender: http2::SendRequest<RequestBody>, port: Option<u16> },
 }
 
-/// Idle and shared connections of one endpoint.
-#[derive(Default)]
+/// The connections of one endpoint: those without TLS of ours, and apart from them those
+/// of each policy, so that a changed policy is never served by an older connection.
+#[derive(Debug, Default)]
 pub(crate) struct Connections {
+    plain: Rc<Lane>,
+    tls: RefCell<Vec<TlsLane>>,
+}
+
+#[derive(Debug)]
+struct TlsLane {
+    tls: UpstreamTls,
+    lane: Rc<Lane>,
+    used: Instant,
+}
+
+impl Connections {
+    /// The connections for a policy, or without one.
+    pub(crate) fn lane(&self, tls: Option<&UpstreamTls>) -> Rc<Lane> {
+        let Some(tls) = tls else { return Rc::clone(&self.plain) };
+        let mut lanes = self.tls.borrow_mut();
+        let used = clock::now();
+        if let Some(found) = lanes.iter_mut().find(|lane| lane.tls.same(tls)) {
+            // The newer snapshot's objects, so that the next look is short again.
+            found.tls.clone_from(tls);
+            found.used = used;
+            return Rc::clone(&found.lane);
+        }
+        if lanes.len() >= LANES_MAX {
+            lanes.remove(0);
+        }
+        let lane = Rc::new(Lane::default());
+        lanes.push(TlsLane { tls: tls.clone(), lane: Rc::clone(&lane), used });
+        lane
+    }
+
+    /// Closes connections that have been idle since before `limit`.
+    pub(crate) fn close_idle(&self, now: Instant, limit: Duration) {
+        self.plain.close_idle(now, limit);
+        self.tls.borrow_mut().retain(|lane| {
+            lane.lane.close_idle(now, limit);
+            now.saturating_duration_since(lane.used) < limit || Rc::strong_count(&lane.lane) > 1
+        });
+    }
+}
+
+/// Idle and shared connections of one endpoint and policy.
+#[derive(Default)]
+pub(crate) struct Lane {
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Shared>,
 }
@@ -75,7 +121,7 @@ pub(crate) struct CheckedOut {
     pub(crate) reused: bool,
 }
 
-impl Connections {
+impl Lane {
     /// An idle connection, the shared one, or a new one.
     pub(crate) async fn check_out(
         &self,
@@ -110,8 +156,7 @@ impl Connections {
         }
     }
 
-    /// Closes connections that have been idle since before `limit`.
-    pub(crate) fn close_idle(&self, now: Instant, limit: Duration) {
+    fn close_idle(&self, now: Instant, limit: Duration) {
         self.idle.borrow_mut().retain(|idle| {
             !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < limit
         });
@@ -160,9 +205,9 @@ impl Connections {
     }
 }
 
-impl fmt::Debug for Connections {
+impl fmt::Debug for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").field("idle", &self.idle.borrow().len()).finish()
+        f.debug_struct("Lane").field("idle", &self.idle.borrow().len()).finish()
     }
 }
 
@@ -295,17 +340,20 @@ pub(crate) fn destination(
     assignment: &isthmus_model::Assignment,
     endpoint: &Arc<isthmus_model::Endpoint>,
     purpose: Purpose,
-    span: Option<SpanRef>,
+    (span, tls): (Option<SpanRef>, Option<&UpstreamTls>),
 ) -> Destination {
     Destination {
         service: assignment.service.clone(),
         port: assignment.port,
         endpoint: Arc::clone(endpoint),
         purpose,
+        tls: tls.cloned(),
         span,
     }
 }
 
+/// Policies and client certificates in use at a time for one endpoint.
+const LANES_MAX: usize = 8;
 /// Header lines of a response.
 const RESPONSE_HEADERS_MAX: usize = 256;
 /// What an upstream may send on one stream before we read.
@@ -360,6 +408,7 @@ mod tests {
                 hostname: None,
             }),
             purpose: Purpose::Http { app: AppProtocol::Http },
+            tls: None,
             span: None,
         }
     }
@@ -374,7 +423,7 @@ mod tests {
             tasks: &tasks,
             connect_timeout: Duration::from_secs(60),
         };
-        let connections = Connections::default();
+        let connections = Lane::default();
         let one = || connections.check_out(remote, &opener);
         let (a, b, c, ()) = tokio::join!(one(), one(), one(), async { go.notify_one() });
         for outcome in [a, b, c] {

@@ -2,19 +2,22 @@
 //!
 //! What may be retried is computed, never guessed: a request of which no byte has been
 //! written may always go to another endpoint; one that has been written only if it is
-//! idempotent and has no body. The record counts the attempts.
+//! idempotent and has no body. A rule's `retry` adds statuses, lost connections and
+//! time-outs, whatever the method, for bodies that are small enough to be kept. The request
+//! time-out bounds all attempts and pauses together. The record counts the attempts.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderName, TRANSFER_ENCODING};
+use bytes::{Bytes, BytesMut};
+use http::header::HeaderName;
 use http::request::Parts;
-use http::uri::{Authority, Scheme, Uri};
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use isthmus_model::route::Timeouts;
+use isthmus_model::route::{Retry, Timeouts};
 use isthmus_model::{AppProtocol, Assignment};
 use isthmus_telemetry::{ResponseFlag, SpanRef};
 
@@ -22,8 +25,11 @@ use crate::balancer::{Picked, Tried};
 use crate::body::{Progress, RequestBody};
 use crate::connect::{ConnectError, Purpose};
 use crate::log::RequestLog;
+use crate::mirror::{Copy, Tee};
 use crate::outlier::Outcome;
-use crate::pool::{self, CheckedOut, Opener, Sender};
+use crate::pool::{self, CheckedOut, Opener};
+use crate::send::send;
+use crate::upstream_tls::UpstreamTls;
 use crate::worker::Worker;
 
 /// A request on its way out.
@@ -31,6 +37,13 @@ pub(crate) struct Outgoing {
     pub(crate) parts: Parts,
     pub(crate) body: RequestBody,
     pub(crate) grpc: bool,
+}
+
+impl Outgoing {
+    /// The same request again; `None` when its body streams.
+    fn copy(&self) -> Option<Self> {
+        Some(Self { body: self.body.copy()?, parts: self.parts.clone(), grpc: self.grpc })
+    }
 }
 
 /// An upstream's answer, and the connection to give back after its body.
@@ -72,6 +85,11 @@ impl Failure {
         }
     }
 
+    fn status(status: StatusCode) -> Self {
+        let detail = format!("the backend answered {} to the last attempt", status.as_u16());
+        Self { status, flag: ResponseFlag::NoHealthyUpstream, detail }
+    }
+
     fn reset(error: &hyper::Error) -> Self {
         let (status, flag) = if error.is_parse() {
             (StatusCode::BAD_GATEWAY, ResponseFlag::UpstreamProtocol)
@@ -90,16 +108,42 @@ impl Failure {
     }
 }
 
+/// How long an answer may take, and when it is asked for again.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Limits<'a> {
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: Option<&'a Retry>,
+}
+
+impl Limits<'_> {
+    fn attempts_max(&self, worker: &Worker) -> u32 {
+        self.retry.map_or(worker.settings.attempts_max, |retry| retry.attempts.saturating_add(1))
+    }
+
+    /// Whether the rule wants another attempt after this status.
+    fn wants(&self, status: StatusCode) -> bool {
+        self.retry.is_some_and(|retry| retry.codes.contains(&status.as_u16()))
+    }
+
+    /// Waits before the attempt that follows `attempts`.
+    async fn pause(&self, attempts: u32) {
+        let Some(retry) = self.retry.filter(|retry| !retry.backoff.is_zero()) else { return };
+        let doubled = 1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+        let limit = RETRY_PAUSE_MAX.max(retry.backoff);
+        tokio::time::sleep(retry.backoff.saturating_mul(doubled).min(limit)).await;
+    }
+}
+
 /// Sends a request and waits for the head of its answer.
 pub(crate) async fn relay(
     worker: &Rc<Worker>,
     log: &mut RequestLog,
     request: Outgoing,
     assignment: &Arc<Assignment>,
-    timeouts: Timeouts,
+    limits: Limits<'_>,
 ) -> Result<Answer, Failure> {
-    let attempts = attempts(worker, log, request, assignment, timeouts.backend_request);
-    match timeouts.request {
+    let attempts = attempts(worker, log, request, assignment, limits);
+    match limits.timeouts.request {
         None => attempts.await,
         Some(limit) => match tokio::time::timeout(limit, attempts).await {
             Ok(answer) => answer,
@@ -108,16 +152,20 @@ pub(crate) async fn relay(
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one loop, whose arms share what was tried so far")]
 async fn attempts(
     worker: &Rc<Worker>,
     log: &mut RequestLog,
     mut request: Outgoing,
     assignment: &Arc<Assignment>,
-    attempt_limit: Option<Duration>,
+    limits: Limits<'_>,
 ) -> Result<Answer, Failure> {
     let balancer = worker.balancer(assignment);
     let app = if request.grpc { AppProtocol::Http2 } else { assignment.app };
-    let (grpc, (bodyless, idempotent)) = (request.grpc, replayable(&request));
+    // TRACE, which is idempotent too, has been refused long before. A rule that asks for
+    // retries vouches for its other methods (GEP-1731).
+    let repeatable = request.parts.method.is_idempotent() || limits.retry.is_some();
+    let attempts_max = limits.attempts_max(worker);
     let mut tried = Tried::default();
     let mut last = None;
     let mut stale_retries = 0;
@@ -127,14 +175,18 @@ async fn attempts(
         worker.has_more(&balancer, &tried)
     };
     loop {
-        let may_try = log.attempts < worker.settings.attempts_max;
+        if limits.retry.is_some() && !worker.has_more(&balancer, &tried) {
+            // The rule counts attempts, not endpoints.
+            tried = Tried::default();
+        }
+        let may_try = log.attempts < attempts_max;
         let Some(picked) = may_try.then(|| worker.pick(&balancer, &tried)).flatten() else {
             return Err(last.unwrap_or_else(|| Failure::no_endpoint(assignment)));
         };
         log.attempts += 1;
-        let saved = bodyless.then(|| request.parts.clone());
-        let replay = |parts| Outgoing { parts, body: RequestBody::Empty, grpc };
-        let try_one = TryOne { picked: &picked, app, span: log.span, limit: attempt_limit };
+        let saved = request.copy();
+        let limit = limits.timeouts.backend_request;
+        let try_one = TryOne { picked: &picked, app, how: (log.span, log.tls.as_ref()), limit };
         let attempt = try_one.run(worker, request).await;
         let (outcome, failure, again) = match attempt {
             Attempt::Answered(answer) if answer.is_unreached() => {
@@ -143,22 +195,27 @@ async fn attempts(
                 worker.note_outcome(&picked, Outcome::ConnectFailure);
                 tried.add(&picked);
                 log.picked = Some(picked);
-                let more = log.attempts < worker.settings.attempts_max
-                    && worker.has_more(&balancer, &tried);
+                let more = log.attempts < attempts_max && worker.has_more(&balancer, &tried);
                 match saved.filter(|_| more) {
-                    Some(parts) => request = replay(parts),
+                    Some(same) => request = same,
                     None => return Ok(answer),
                 }
                 continue;
             }
             Attempt::Answered(answer) => {
-                log.picked = Some(picked);
-                return Ok(poolable(answer, log));
+                let status = answer.response.status();
+                let more = limits.wants(status) && log.attempts < attempts_max;
+                match saved.filter(|_| more) {
+                    Some(same) => (Outcome::of(status), Failure::status(status), Some(same)),
+                    None => {
+                        log.picked = Some(picked);
+                        return Ok(poolable(answer, log));
+                    }
+                }
             }
             Attempt::TimedOut(limit) => {
-                worker.note_outcome(&picked, Outcome::GatewayError);
-                log.picked = Some(picked);
-                return Err(Failure::timeout(limit));
+                let again = saved.filter(|_| limits.retry.is_some());
+                (Outcome::GatewayError, Failure::timeout(limit), again)
             }
             Attempt::NotConnected { error, request } => {
                 (Outcome::ConnectFailure, Failure::connect(&error), Some(request))
@@ -167,7 +224,7 @@ async fn attempts(
                 // What was written may be at an endpoint that is gone: it is sent to another
                 // where there is one.
                 let stale = reused && (returned.is_some() || !others(&tried, &picked));
-                let again = returned.or_else(|| saved.filter(|_| idempotent).map(replay));
+                let again = returned.or_else(|| saved.filter(|_| repeatable));
                 match again {
                     Some(same) if stale && stale_retries < STALE_RETRIES_MAX => {
                         // The other side closed an idle connection: nobody's failure, and
@@ -191,6 +248,9 @@ async fn attempts(
             None => return Err(failure),
         }
         last = Some(failure);
+        if log.attempts < attempts_max {
+            limits.pause(log.attempts).await;
+        }
     }
 }
 
@@ -207,7 +267,7 @@ fn poolable(mut answer: Answer, log: &RequestLog) -> Answer {
 struct TryOne<'a> {
     picked: &'a Picked,
     app: AppProtocol,
-    span: Option<SpanRef>,
+    how: How<'a>,
     limit: Option<Duration>,
 }
 
@@ -231,7 +291,7 @@ impl TryOne<'_> {
     async fn run(&self, worker: &Rc<Worker>, request: Outgoing) -> Attempt {
         let attempt = async {
             let purpose = Purpose::Http { app: self.app };
-            let checked_out = match check_out(worker, self.picked, purpose, self.span).await {
+            let checked_out = match check_out(worker, self.picked, purpose, self.how).await {
                 Ok(checked_out) => checked_out,
                 Err(error) => return Attempt::NotConnected { error, request },
             };
@@ -251,117 +311,67 @@ impl TryOne<'_> {
     }
 }
 
-async fn check_out(
+/// The span that a connection is opened for, and the TLS that it speaks.
+type How<'a> = (Option<SpanRef>, Option<&'a UpstreamTls>);
+
+pub(crate) async fn check_out(
     worker: &Rc<Worker>,
     picked: &Picked,
     purpose: Purpose,
-    span: Option<SpanRef>,
+    how: How<'_>,
 ) -> Result<CheckedOut, ConnectError> {
     let opener = Opener {
         connector: worker.connector.as_ref(),
         tasks: &worker.tasks,
         connect_timeout: worker.settings.connect_timeout,
     };
-    let to = || pool::destination(picked.assignment(), picked.endpoint(), purpose, span);
-    picked.state().connections.check_out(to, &opener).await
-}
-
-/// Sends on one connection; on failure gives the request back if nothing was written.
-async fn send(
-    sender: Sender,
-    request: Outgoing,
-) -> Result<Answer, (hyper::Error, Option<Outgoing>)> {
-    let Outgoing { mut parts, body, grpc } = request;
-    let give_back = |message: Option<Request<RequestBody>>| {
-        message.map(|message| {
-            let (parts, body) = message.into_parts();
-            Outgoing { parts, body, grpc }
-        })
-    };
-    match sender {
-        Sender::Http1(mut sender) => {
-            shape_http1(&mut parts, &body);
-            match sender.try_send_request(Request::from_parts(parts, body)).await {
-                Ok(response) => Ok(Answer { response, sender: Some(sender) }),
-                Err(mut error) => {
-                    let message = give_back(error.take_message());
-                    Err((error.into_error(), message))
-                }
-            }
-        }
-        Sender::Http2 { mut sender, port } => {
-            shape_http2(&mut parts, port);
-            match sender.try_send_request(Request::from_parts(parts, body)).await {
-                Ok(response) => Ok(Answer { response, sender: None }),
-                Err(mut error) => {
-                    let message = give_back(error.take_message());
-                    Err((error.into_error(), message))
-                }
-            }
-        }
-    }
-}
-
-/// Origin form and `Host`; a body of unknown length is chunked, whatever the method.
-fn shape_http1(parts: &mut Parts, body: &RequestBody) {
-    use http_body::Body;
-    parts.version = Version::HTTP_11;
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
-        parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    parts.headers.remove(&MESH_PORT);
-    if let Some(authority) = parts.uri.authority() {
-        // Shaped for HTTP/2 by an earlier attempt.
-        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-            parts.headers.insert(HOST, host);
-        }
-        if let Some(path) = parts.uri.path_and_query() {
-            parts.uri = Uri::from(path.clone());
-        }
-    }
-}
-
-/// Absolute form, from which h2 takes `:scheme`, `:authority` and `:path`.
-fn shape_http2(parts: &mut Parts, port: Option<u16>) {
-    parts.version = Version::HTTP_2;
-    parts.headers.remove(TRANSFER_ENCODING);
-    match port {
-        Some(port) => parts.headers.insert(&MESH_PORT, HeaderValue::from(port)),
-        None => parts.headers.remove(&MESH_PORT),
-    };
-    let Some(host) = parts.headers.remove(HOST) else { return };
-    let authority = Authority::try_from(host.as_bytes());
-    let path = parts.uri.path_and_query().cloned();
-    let (Ok(authority), Some(path)) = (authority, path) else { return };
-    let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
-    uri.authority = Some(authority);
-    uri.path_and_query = Some(path);
-    if let Ok(uri) = Uri::from_parts(uri) {
-        parts.uri = uri;
-    }
-}
-
-/// Whether a request has no body, and whether it is idempotent: with both it may be sent
-/// again after it was written.
-///
-/// Spec: RFC 9110 section 9.2.2.
-fn replayable(request: &Outgoing) -> (bool, bool) {
-    let bodyless = matches!(request.body, RequestBody::Empty);
-    // TRACE, which is idempotent too, has been refused long before.
-    (bodyless, request.parts.method.is_idempotent())
+    let to = || pool::destination(picked.assignment(), picked.endpoint(), purpose, how);
+    picked.state().connections.lane(how.1).check_out(to, &opener).await
 }
 
 /// The body of a request, and whether it has been read.
-pub(crate) fn request_body(incoming: Incoming, log: &RequestLog) -> RequestBody {
+///
+/// A body that may have to be sent again, and is small, is read first.
+pub(crate) async fn request_body(
+    mut incoming: Incoming,
+    log: &RequestLog,
+    copies: Vec<Copy>,
+    repeat: bool,
+) -> Result<RequestBody, hyper::Error> {
     use http_body::Body;
+    let progress = &log.progress;
+    let send_all = |copies: Vec<Copy>, body: &Bytes| {
+        copies.into_iter().for_each(|copy| copy.send(body.clone()));
+    };
     if incoming.is_end_stream() {
-        log.progress.complete.set(true);
-        return RequestBody::Empty;
+        progress.complete.set(true);
+        send_all(copies, &Bytes::new());
+        return Ok(RequestBody::Empty);
     }
-    RequestBody::Streaming { incoming, progress: Progress(Rc::clone(&log.progress)) }
+    let small = incoming.size_hint().exact().is_some_and(|size| size <= RETRY_BODY_BYTES_MAX);
+    if repeat && small {
+        let mut whole = BytesMut::new();
+        while let Some(frame) =
+            std::future::poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await
+        {
+            if let Some(data) = frame?.data_ref() {
+                whole.extend_from_slice(data);
+                progress.bytes.set(whole.len() as u64);
+            }
+        }
+        progress.complete.set(true);
+        let whole = whole.freeze();
+        send_all(copies, &whole);
+        return Ok(RequestBody::buffered(whole));
+    }
+    let progress = Progress(Rc::clone(progress));
+    Ok(RequestBody::Streaming { incoming, progress, tee: Tee::new(copies) })
 }
 
+/// Pause between attempts, where the rule's own is not longer.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Bytes of a body that is kept to be sent again.
+const RETRY_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Tells a sidecar which port of its application a request is for.
 pub const MESH_PORT_HEADER: &str = "x-isthmus-port";
 /// The same as a name, which need not be parsed for each request.

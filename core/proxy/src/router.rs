@@ -9,7 +9,9 @@ use http::StatusCode;
 use isthmus_model::decision::decide;
 use isthmus_model::route::{Backend, BackendTarget, Redirect};
 use isthmus_model::table::Matched;
-use isthmus_model::{Assignment, Decision, RequestHead, ServiceKey, Snapshot, Step, Trail};
+use isthmus_model::{
+    Assignment, Certificate, Decision, RequestHead, ServiceKey, Snapshot, Step, Trail,
+};
 use isthmus_telemetry::{HopRole, ResponseFlag};
 
 use crate::canonical::Authority;
@@ -29,6 +31,16 @@ pub trait Router {
         input: &RouteInput<'_>,
         trail: &mut Trail,
     ) -> Route<'s>;
+
+    /// What backends behind a [`isthmus_model::BackendTls`] are shown for requests to a
+    /// host; by default nothing.
+    fn backend_certificate<'s>(
+        &self,
+        _snapshot: &'s Snapshot,
+        _host: &str,
+    ) -> Option<&'s Arc<Certificate>> {
+        None
+    }
 
     /// The port that redirects without a port of their own keep.
     fn listener_port(&self) -> u16;

@@ -14,9 +14,10 @@ use hyper_util::rt::TokioTimer;
 use isthmus_runtime::clock;
 use isthmus_telemetry::{AccessRecord, Protocol, ResponseFlag};
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 use crate::client_io::{ClientIo, Rewound};
 use crate::executor::HyperExecutor;
@@ -32,6 +33,11 @@ use crate::worker::Worker;
 pub trait TlsSource {
     /// The current configuration; `None` closes the connection.
     fn config(&self) -> Option<Arc<ServerConfig>>;
+
+    /// The same for a client that asks for this name; by default every name has one.
+    fn config_for(&self, _server_name: Option<&str>) -> Option<Arc<ServerConfig>> {
+        self.config()
+    }
 }
 
 /// What a listener serves.
@@ -103,7 +109,14 @@ where
     }
 }
 
-async fn serve_tcp(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, service: Service) {
+/// Serves HTTP on a connection that was just accepted, TLS included where the service has
+/// it.
+pub async fn serve_tcp(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    address: SocketAddr,
+    service: Service,
+) {
     let Some(watch) = worker.watch() else {
         tracing::debug!("connection limit of the worker reached; a connection is closed");
         return;
@@ -112,8 +125,12 @@ async fn serve_tcp(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, s
     let Some(tls) = &service.tls else {
         return serve(worker, stream, client, service.router, watch).await;
     };
-    let Some(config) = tls.config() else { return };
-    let handshake = TlsAcceptor::from(config).accept(stream);
+    let handshake = async {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let config = tls.config_for(start.client_hello().server_name());
+        let config = config.ok_or_else(|| std::io::Error::other("no usable certificate"))?;
+        start.into_stream(config).await
+    };
     match tokio::time::timeout(worker.settings.tls_timeout, handshake).await {
         Ok(Ok(stream)) => {
             client.tls = true;

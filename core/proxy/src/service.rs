@@ -5,24 +5,31 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, LOCATION, UPGRADE};
+use http::header::{CONTENT_TYPE, EXPECT, HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use isthmus_model::{RequestHead, Trail};
+use isthmus_model::route::Backend;
+use isthmus_model::table::Matched;
+use isthmus_model::{Assignment, RequestHead, Snapshot, Trail};
 use isthmus_runtime::clock;
 use isthmus_telemetry::{HopRole, Protocol, ResponseFlag};
 
 use crate::body::{ResponseBody, UpstreamBody};
 use crate::canonical::{Authority, canonicalise};
 use crate::connect::Io;
+use crate::cors;
 use crate::filters::{self, RedirectFrom};
 use crate::headers::{self, ClientInfo, UpgradeRequest};
 use crate::log::{Begin, RequestLog};
-use crate::relay::{self, Answer, Failure, MESH_PORT, Outgoing, UNREACHED_HEADER};
-use crate::router::{Route, RouteInput, Router};
+use crate::mirror::Original;
+use crate::relay::{self, Answer, Limits, MESH_PORT, Outgoing, UNREACHED_HEADER};
+pub(crate) use crate::reply::{close_after, failed, mark_upgrade, refuse};
+use crate::reply::{preflighted, redirected};
+use crate::router::{Route, RouteInput, Router, Target};
+use crate::upstream_tls::UpstreamTls;
 use crate::watch::{ActiveRequest, Watch};
 use crate::worker::Worker;
 
@@ -41,7 +48,7 @@ pub(crate) struct Connection {
     pub(crate) tunnel: RefCell<Option<PendingTunnel>>,
 }
 
-type Reply = Response<ResponseBody>;
+pub(crate) type Reply = Response<ResponseBody>;
 
 /// The upstream's bytes, and the record of the request that asked for them.
 type PendingTunnel = (Box<dyn Io>, Box<RequestLog>);
@@ -226,34 +233,103 @@ async fn route(
             Route::Forward { matched, backend, assignment } => (matched, backend, assignment),
         };
     log.route = matched.map(|matched| matched.route_index);
+    let chosen = Chosen { matched, backend, assignment, snapshot: &pin };
+    forward(connection, (parts, body), (authority, upgrade), chosen, log).await
+}
+
+/// Where the router sends a request, and the snapshot that says so.
+struct Chosen<'s> {
+    matched: Option<&'s Matched>,
+    backend: Option<&'s Backend>,
+    assignment: Target<'s>,
+    snapshot: &'s Snapshot,
+}
+
+/// Does what the rule asks for on the way to a backend and back.
+async fn forward(
+    connection: &Rc<Connection>,
+    (mut parts, body): (Parts, Incoming),
+    (authority, upgrade): (Authority, &UpgradeRequest),
+    chosen: Chosen<'_>,
+    mut log: Box<RequestLog>,
+) -> Reply {
+    let worker = &connection.worker;
+    let Chosen { matched, backend, assignment, snapshot } = chosen;
+    let rule = matched.map(|matched| matched.rule());
+    let lists = [
+        rule.map_or(&[][..], |rule| rule.filters.as_slice()),
+        backend.map_or(&[][..], |backend| backend.filters.as_slice()),
+    ];
+    let cors = lists.iter().find_map(|filters| cors::of(filters));
+    if let Some(cors) = cors.filter(|_| cors::is_preflight(&parts.method, &parts.headers)) {
+        return preflighted(log, cors::preflight(cors, &parts.headers));
+    }
+    let origin = cors.and_then(|_| parts.headers.get(ORIGIN).cloned());
     let forwarded = worker.settings.forwarded;
     let host = parts.headers.get(HOST).cloned();
     headers::set_forwarded(&mut parts.headers, &connection.client, host.as_ref(), forwarded);
-    let rule = matched.map(|matched| matched.rule());
-    for filters in [rule.map(|rule| &rule.filters), backend.map(|backend| &backend.filters)] {
-        let prefix = matched.map_or(0, |matched| matched.prefix_bytes);
-        filters::apply_request(
-            filters.map_or(&[], Vec::as_slice),
-            &mut parts.headers,
-            &mut parts.uri,
-            prefix,
-        );
+    let tls = |assignment: &Assignment| upstream_tls(connection, snapshot, &authority, assignment);
+    log.tls = upstream_tls(connection, snapshot, &authority, &assignment);
+    if let Some(tls) = log.tls.clone()
+        && let Some(reason) = tls.unusable()
+    {
+        let detail = format!("BackendTLSPolicy {} cannot be used: {reason}", tls.policy.policy);
+        let (status, flag) = (StatusCode::INTERNAL_SERVER_ERROR, ResponseFlag::UpstreamTls);
+        return refuse(log, status, flag, &detail);
     }
-    let timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
+    let prefix = matched.map_or(0, |matched| matched.prefix_bytes);
+    let mut copies = Vec::new();
+    for filters in lists {
+        filters::apply_request(filters, &mut parts.headers, &mut parts.uri, prefix);
+        if *upgrade != UpgradeRequest::WebSocket {
+            let grpc = log.protocol == Protocol::Grpc;
+            let (parts, span) = (&parts, log.span);
+            let original = Original { worker, snapshot, parts, grpc, span, tls: &tls };
+            copies.extend(original.copies(filters));
+        }
+    }
+    let limits = Limits {
+        timeouts: rule.map(|rule| rule.timeouts).unwrap_or_default(),
+        retry: rule.and_then(|rule| rule.retry.as_ref()),
+    };
     let grpc = log.protocol == Protocol::Grpc;
     let mut reply = if *upgrade == UpgradeRequest::WebSocket {
         crate::upgrade::relay(connection, log, parts, &assignment).await
     } else {
-        let request = Outgoing { parts, body: relay::request_body(body, &log), grpc };
-        match relay::relay(worker, &mut log, request, &assignment, timeouts).await {
+        let body = relay::request_body(body, &log, copies, limits.retry.is_some()).await;
+        let Ok(body) = body else {
+            let (status, flag) = (StatusCode::BAD_REQUEST, ResponseFlag::ClientDisconnect);
+            return refuse(log, status, flag, "the request's body was cut short");
+        };
+        let request = Outgoing { parts, body, grpc };
+        match relay::relay(worker, &mut log, request, &assignment, limits).await {
             Ok(answer) => answered(log, answer),
             Err(failure) => failed(log, failure),
         }
     };
-    for filters in [rule.map(|rule| &rule.filters), backend.map(|backend| &backend.filters)] {
-        filters::apply_response(filters.map_or(&[], Vec::as_slice), reply.headers_mut());
+    if let Some(cors) = cors {
+        cors::mark(cors, origin.as_ref(), reply.headers_mut());
+    }
+    for filters in lists {
+        filters::apply_response(filters, reply.headers_mut());
     }
     reply
+}
+
+/// The TLS towards plain endpoints of an assignment; a matter of gateways.
+fn upstream_tls(
+    connection: &Connection,
+    snapshot: &Snapshot,
+    authority: &Authority,
+    assignment: &Assignment,
+) -> Option<UpstreamTls> {
+    let router = &connection.router;
+    if router.role() != HopRole::Ingress {
+        return None;
+    }
+    let policy = snapshot.backend_tls(&assignment.service, assignment.port)?;
+    let certificate = router.backend_certificate(snapshot, &authority.host);
+    Some(UpstreamTls { policy: Arc::clone(policy), certificate: certificate.cloned() })
 }
 
 /// Takes the application's port out of a mesh request.
@@ -289,95 +365,4 @@ pub(crate) fn answered(mut log: Box<RequestLog>, answer: Answer) -> Reply {
     }
     let body = UpstreamBody { incoming, sender: answer.sender, log };
     Response::from_parts(parts, ResponseBody::Upstream(Box::new(body)))
-}
-
-pub(crate) fn failed(log: Box<RequestLog>, failure: Failure) -> Reply {
-    refuse(log, failure.status, failure.flag, &failure.detail)
-}
-
-/// An answer of our own. gRPC clients get their status in headers.
-///
-/// Spec: gRPC over HTTP/2, "Trailers-Only"; the map from HTTP is gRPC's
-/// `http-grpc-status-mapping`.
-pub(crate) fn refuse(
-    mut log: Box<RequestLog>,
-    status: StatusCode,
-    flag: ResponseFlag,
-    detail: &str,
-) -> Reply {
-    log.refused(status, flag, detail.to_owned());
-    let unreached = flag == ResponseFlag::UpstreamConnectFailure && !log.source_identity.is_empty();
-    let mut reply = if log.protocol == Protocol::Grpc {
-        grpc_refusal(log, status, detail)
-    } else {
-        text_refusal(log, status, detail)
-    };
-    if unreached {
-        // Tells a proxy that asked that the application got nothing, so that it may ask
-        // another endpoint.
-        reply.headers_mut().insert(&UNREACHED_HEADER, HeaderValue::from_static("1"));
-    }
-    reply
-}
-
-fn text_refusal(log: Box<RequestLog>, status: StatusCode, detail: &str) -> Reply {
-    let text = if detail.is_empty() { Bytes::new() } else { Bytes::from(format!("{detail}\n")) };
-    let empty = text.is_empty();
-    let body = if empty {
-        ResponseBody::Empty(Some(log))
-    } else {
-        ResponseBody::Text(Some(text), Some(log))
-    };
-    let mut reply = Response::new(body);
-    *reply.status_mut() = status;
-    if !empty {
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        reply.headers_mut().insert(CONTENT_TYPE, plain);
-    }
-    reply
-}
-
-fn grpc_refusal(log: Box<RequestLog>, status: StatusCode, detail: &str) -> Reply {
-    let code: u16 = match status.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 => 14,
-        504 => 4,
-        _ => 2,
-    };
-    let mut log = log;
-    log.status = StatusCode::OK.as_u16();
-    let mut reply = Response::new(ResponseBody::Empty(Some(log)));
-    let headers = reply.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(code));
-    let message: String = detail.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
-    if let Ok(message) = HeaderValue::from_str(&message.replace('%', "%25")) {
-        headers.insert("grpc-message", message);
-    }
-    reply
-}
-
-fn redirected(mut log: Box<RequestLog>, redirect: Option<(StatusCode, HeaderValue)>) -> Reply {
-    let Some((status, location)) = redirect else {
-        let (status, flag) = (StatusCode::INTERNAL_SERVER_ERROR, ResponseFlag::Malformed);
-        return refuse(log, status, flag, "the redirect has no valid location");
-    };
-    log.refused(status, ResponseFlag::Direct, String::new());
-    let mut reply = Response::new(ResponseBody::Empty(Some(log)));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(LOCATION, location);
-    reply
-}
-
-pub(crate) fn close_after(reply: &mut Reply) {
-    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-}
-
-/// Puts the headers of a protocol change back on.
-pub(crate) fn mark_upgrade(headers: &mut http::HeaderMap) {
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }

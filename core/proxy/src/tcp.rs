@@ -16,27 +16,55 @@ use crate::pool;
 use crate::server::Client;
 use crate::worker::Worker;
 
+/// What a relayed connection is to the hop that relays it.
+#[derive(Debug, Clone)]
+pub struct Leg {
+    /// The hop.
+    pub role: HopRole,
+    /// What the client speaks: TCP, or TLS that is passed through.
+    pub protocol: Protocol,
+    /// The name of the route that was taken; empty for none.
+    pub route: String,
+}
+
 /// Carries a client's bytes to an endpoint of the assignment until both sides have ended.
 pub async fn relay<S>(
     worker: Rc<Worker>,
     client: Client,
-    mut stream: S,
+    stream: S,
     role: HopRole,
+    assignment: Arc<Assignment>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let leg = Leg { role, protocol: Protocol::Tcp, route: String::new() };
+    relay_leg(worker, client, stream, leg, assignment).await;
+}
+
+/// [`relay`] with a record that tells more.
+pub async fn relay_leg<S>(
+    worker: Rc<Worker>,
+    client: Client,
+    mut stream: S,
+    leg: Leg,
     assignment: Arc<Assignment>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let _in_flight = worker.stop().guard();
     let (started, wall) = (clock::now(), clock::wall());
-    let pin = worker.pin();
+    // Not the pin: a connection of hours must not keep an old snapshot.
+    let cluster = worker.pin().node.cluster.clone();
     let connected = connect(&worker, &assignment).await;
     let mut record = AccessRecord {
         client: Some(client.address),
+        authority: client.server_name.as_deref().unwrap_or("").as_bytes(),
+        route: &leg.route,
         service: assignment.service.name.as_str(),
         namespace: assignment.service.namespace.as_str(),
-        source_cluster: pin.node.cluster.as_str(),
+        source_cluster: cluster.as_str(),
         source_identity: &client.identity,
-        ..AccessRecord::new(role, Protocol::Tcp, wall)
+        ..AccessRecord::new(leg.role, leg.protocol, wall)
     };
     worker.recorder.connection_opened(&record);
     let (picked, mut upstream, attempts) = match connected {
@@ -54,7 +82,7 @@ pub async fn relay<S>(
     match &endpoint.target {
         EndpointTarget::Local { address, .. } => {
             record.upstream = Some(*address);
-            record.destination_cluster = pin.node.cluster.as_str();
+            record.destination_cluster = cluster.as_str();
         }
         EndpointTarget::Remote { cluster, .. } => record.destination_cluster = cluster.as_str(),
     }
@@ -89,7 +117,8 @@ pub(crate) async fn connect(
         let Some(picked) = worker.pick(&balancer, &tried) else {
             return Err((last.0, last.1, attempt - 1));
         };
-        let to = pool::destination(picked.assignment(), picked.endpoint(), Purpose::Bytes, None);
+        let to =
+            pool::destination(picked.assignment(), picked.endpoint(), Purpose::Bytes, (None, None));
         match tokio::time::timeout(limit, worker.connector.connect(to)).await {
             Ok(Ok(connected)) => {
                 worker.note_outcome(&picked, Outcome::Success);

@@ -53,8 +53,8 @@ pub(crate) async fn relay(
     while log.attempts < worker.settings.attempts_max {
         let Some(picked) = worker.pick(&balancer, &tried) else { break };
         log.attempts += 1;
-        let to =
-            pool::destination(picked.assignment(), picked.endpoint(), Purpose::Bytes, log.span);
+        let how = (log.span, log.tls.as_ref());
+        let to = pool::destination(picked.assignment(), picked.endpoint(), Purpose::Bytes, how);
         let connecting = worker.connector.connect(to);
         let connected = tokio::time::timeout(worker.settings.connect_timeout, connecting).await;
         let io = match connected {

@@ -15,6 +15,7 @@ use isthmus_telemetry::{AccessRecord, Recorder};
 
 use crate::balancer::{Balancer, Balancers, Picked};
 use crate::connect::{Connector, LocalFuture};
+use crate::mirror::Mirrors;
 use crate::outlier::Outcome;
 use crate::rng::Rng;
 use crate::settings::ProxySettings;
@@ -62,6 +63,7 @@ pub struct Worker {
     pub(crate) connector: Box<dyn Connector>,
     pub(crate) tasks: LocalTasks,
     pub(crate) stop: Stop,
+    pub(crate) mirrors: Mirrors,
     on_demand: Option<Box<dyn OnDemand>>,
     reader: RefCell<PinnedReader<Snapshot>>,
     balancers: RefCell<Balancers>,
@@ -81,6 +83,7 @@ impl Worker {
             connector: parts.connector,
             tasks: parts.tasks,
             stop: parts.stop,
+            mirrors: Mirrors::default(),
             on_demand: parts.on_demand,
             reader: RefCell::new(parts.reader),
             balancers: RefCell::default(),
@@ -111,7 +114,13 @@ impl Worker {
         &self.stop
     }
 
-    pub(crate) fn random(&self) -> u32 {
+    /// The limits.
+    pub fn settings(&self) -> &ProxySettings {
+        &self.settings
+    }
+
+    /// A random number, uniform over all values; not for secrets.
+    pub fn random(&self) -> u32 {
         self.rng.borrow_mut().next_u32()
     }
 
@@ -164,6 +173,11 @@ impl Worker {
         }
     }
 
+    /// A place for a connection that is not HTTP, or `None` above the limit of connections.
+    pub fn admit(self: &Rc<Self>) -> Option<Place> {
+        self.watch().map(|watch| Place { _watch: watch })
+    }
+
     /// A watch for a new connection, or `None` above the limit of connections.
     pub(crate) fn watch(self: &Rc<Self>) -> Option<Rc<Watch>> {
         if self.connections.get() >= self.settings.connections_max {
@@ -191,6 +205,7 @@ impl Worker {
     fn tick(&self) {
         let now = self.ticks.get().wrapping_add(1);
         self.ticks.set(now);
+        self.mirrors.report();
         self.watches.borrow_mut().retain(|watch| match watch.upgrade() {
             Some(watch) => {
                 watch.check(now, &self.settings);
@@ -208,8 +223,17 @@ impl Worker {
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("connections", &self.connections).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("connections", &self.connections)
+            .field("mirrors_dropped", &self.mirrors.dropped())
+            .finish_non_exhaustive()
     }
+}
+
+/// A place among the connections of a worker, free again when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    _watch: Rc<Watch>,
 }
 
 /// One timer for all connections of the worker, instead of one for each.

@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("core/proxy", &["core/model", "core/runtime", "core/telemetry", "certs", "core/hbone"]),
     ("core/link", &["core/model", "core/runtime", "core/telemetry", "certs"]),
     ("config", &["core/model"]),
+    ("kubernetes", &["core/model", "config", "certs", "core/runtime", "core/telemetry"]),
     (
         "federation",
         &[
@@ -61,6 +62,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "core/proxy",
             "core/link",
             "config",
+            "kubernetes",
             "federation",
             "dns",
             "sidecar",

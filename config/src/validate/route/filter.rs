@@ -3,25 +3,29 @@
 use std::collections::BTreeSet;
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use isthmus_model::Label;
 use isthmus_model::route::{Filter, HeaderChange, PathChange, Redirect, Rewrite};
 
+use super::backend_ref;
+use super::cors::cors;
 use super::matching::header_name;
 use crate::error::{At, FieldError, Reason};
 use crate::objects::RouteFilter;
 use crate::raw::route as raw;
 use crate::validate::values::{at_most, hostname, one_of, port};
 
-/// Reads a list of filters. `prefix_only` says that the rule has exactly one match and
+/// Reads a list of filters. `namespace` is that of the route. `prefix_only` says that the rule has exactly one match and
 /// that it is of a path prefix, which `ReplacePrefixMatch` needs.
 pub(super) fn filters(
     raw: &[raw::Filter],
+    namespace: &Label,
     prefix_only: bool,
 ) -> Result<Vec<RouteFilter>, FieldError> {
     at_most("filters", raw, FILTERS_MAX)?;
     let mut filters = Vec::with_capacity(raw.len());
     let mut once = BTreeSet::new();
     for (index, raw) in raw.iter().enumerate() {
-        let parsed = filter(raw, prefix_only).at_index("filters", index)?;
+        let parsed = filter(raw, namespace, prefix_only).at_index("filters", index)?;
         let repeatable = matches!(raw.kind.as_str(), "RequestMirror" | "ExtensionRef");
         if !repeatable && !once.insert(raw.kind.as_str()) {
             let reason = Reason::duplicate(&raw.kind);
@@ -36,7 +40,11 @@ pub(super) fn filters(
     Ok(filters)
 }
 
-fn filter(raw: &raw::Filter, prefix_only: bool) -> Result<RouteFilter, FieldError> {
+fn filter(
+    raw: &raw::Filter,
+    namespace: &Label,
+    prefix_only: bool,
+) -> Result<RouteFilter, FieldError> {
     let given = [
         ("RequestHeaderModifier", "requestHeaderModifier", raw.request_header_modifier.is_some()),
         (
@@ -72,10 +80,52 @@ fn filter(raw: &raw::Filter, prefix_only: bool) -> Result<RouteFilter, FieldErro
         let path = raw.path.as_ref().map(|path| path_change(path, prefix_only)).transpose();
         let hostname = host.at("hostname").at(field)?;
         Filter::Rewrite(Rewrite { hostname, path: path.at("path").at(field)? })
+    } else if let Some(raw) = &raw.request_mirror {
+        return mirror(raw, namespace).at(field);
+    } else if let Some(raw) = &raw.cors {
+        Filter::Cors(cors(raw).at(field)?)
     } else {
         return Ok(RouteFilter::Unsupported(kind));
     };
     Ok(RouteFilter::Supported(filter))
+}
+
+/// Spec: HTTPRequestMirrorFilter: percent or fraction, else every request.
+fn mirror(raw: &raw::RequestMirror, namespace: &Label) -> Result<RouteFilter, FieldError> {
+    let backend = backend_ref(&raw.backend_ref.to_backend(), namespace, false).at("backendRef")?;
+    let fraction = match (raw.percent, &raw.fraction) {
+        (Some(_), Some(_)) => {
+            return Err(FieldError::rule("percent", "must be absent when fraction is set"));
+        }
+        (None, None) => (100, 100),
+        (Some(percent), None) => {
+            let share = u32::try_from(percent).ok().filter(|percent| *percent <= 100);
+            (
+                share
+                    .ok_or_else(|| Reason::value(percent, "a percentage, 0 to 100"))
+                    .at("percent")?,
+                100,
+            )
+        }
+        (None, Some(raw)) => {
+            let number = |value: i64, least: u32, field, form| {
+                let number = i32::try_from(value).ok().and_then(|value| u32::try_from(value).ok());
+                let number = number.filter(|number| *number >= least);
+                number.ok_or_else(|| Reason::value(value, form)).at(field)
+            };
+            let denominator = raw.denominator.unwrap_or(100);
+            let parts = (
+                number(raw.numerator, 0, "numerator", "a number from 0").at("fraction")?,
+                number(denominator, 1, "denominator", "a number from 1").at("fraction")?,
+            );
+            if parts.0 > parts.1 {
+                let rule = "must not be more than the denominator";
+                return Err(FieldError::rule("fraction.numerator", rule));
+            }
+            parts
+        }
+    };
+    Ok(RouteFilter::Mirror { backend, fraction })
 }
 
 fn redirect(raw: &raw::RequestRedirect, prefix_only: bool) -> Result<Redirect, FieldError> {

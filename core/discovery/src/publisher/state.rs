@@ -1,13 +1,13 @@
-//! One published state: resources with their JSON and version, and the index of routes.
+//! One published state: resources with their JSON and version, and their index.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use isthmus_model::route::RouteParent;
 use isthmus_model::{Generation, Resource, ResourceKey, ResourceKind, ServiceKey};
 
+use super::index::Index;
 use crate::message::{Epoch, Position, Rejection, Version};
 
 /// One resource as it is sent.
@@ -24,8 +24,7 @@ pub(crate) struct Entry {
 pub(crate) struct State {
     pub(crate) position: Position,
     entries: BTreeMap<ResourceKey, Arc<Entry>>,
-    /// The routes attached to each service.
-    service_routes: BTreeMap<ServiceKey, Vec<Arc<Entry>>>,
+    index: Index,
 }
 
 impl State {
@@ -59,9 +58,9 @@ impl State {
                 }
             }
         }
-        let service_routes = index_routes(&entries);
+        let index = Index::of(entries.values());
         let position = Position { epoch, generation };
-        (Self { position, entries, service_routes }, rejections)
+        (Self { position, entries, index }, rejections)
     }
 
     pub(crate) fn entry(&self, key: &ResourceKey) -> Option<&Arc<Entry>> {
@@ -84,8 +83,20 @@ impl State {
         self.entry(&ResourceKey { kind: ResourceKind::Endpoints, name: service.host() })
     }
 
-    pub(crate) fn routes_of(&self, service: &ServiceKey) -> &[Arc<Entry>] {
-        self.service_routes.get(service).map(Vec::as_slice).unwrap_or_default()
+    /// The policies for TLS to a service: of all of it, and of its ports.
+    pub(crate) fn backend_tls(&self, service: &ServiceKey) -> impl Iterator<Item = &Arc<Entry>> {
+        let kind = ResourceKind::BackendTls;
+        let all = ResourceKey { kind, name: service.host() };
+        // The names of ports are the host, a colon and a number; `;` is what follows `:`.
+        let first = ResourceKey { kind, name: format!("{}:", all.name) };
+        let end = ResourceKey { kind, name: format!("{};", all.name) };
+        let ports = self.entries.range(first..end).map(|(_, entry)| entry);
+        self.entry(&all).into_iter().chain(ports)
+    }
+
+    /// Who serves what, and what is attached where.
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
     }
 }
 
@@ -105,24 +116,6 @@ fn entry(key: &ResourceKey, resource: &Arc<Resource>) -> Result<Entry, Rejection
     }
     let version = Version::of(&json);
     Ok(Entry { key: own, version, resource: Arc::clone(resource), json: json.into() })
-}
-
-fn index_routes(
-    entries: &BTreeMap<ResourceKey, Arc<Entry>>,
-) -> BTreeMap<ServiceKey, Vec<Arc<Entry>>> {
-    let mut index: BTreeMap<ServiceKey, Vec<Arc<Entry>>> = BTreeMap::new();
-    for entry in entries.values() {
-        let Resource::HttpRoute(route) = entry.resource.as_ref() else { continue };
-        for parent in &route.parents {
-            let RouteParent::Service { service, .. } = parent else { continue };
-            let routes = index.entry(service.clone()).or_default();
-            // A route may name one service several times, once for each port.
-            if !routes.last().is_some_and(|last| Arc::ptr_eq(last, entry)) {
-                routes.push(Arc::clone(entry));
-            }
-        }
-    }
-    index
 }
 
 /// Bytes of JSON in one resource: what still fits a message with its names.

@@ -1,20 +1,40 @@
 //! What a node may see: the one place that decides it.
 //!
-//! Keys go to ingress gateways only, the allow-list of exports to east-west gateways only,
-//! policies of a namespace to the sidecars of that namespace only. A sidecar further sees
-//! the services that it asked for, the routes attached to them, and the services that
-//! those routes lead to, since a request that matches such a route goes to their
-//! endpoints.
+//! Keys go to gateways that serve listeners only, the allow-list of exports to east-west
+//! gateways only, policies of a namespace to the sidecars of that namespace only. A sidecar
+//! further sees the services that it asked for, the routes attached to them, and the
+//! services that those routes lead to, mirrors included, since a request that matches such
+//! a route goes to their endpoints.
+//!
+//! # Gateways
+//!
+//! A listener names the workload that serves it. A node of the role Ingress sees the
+//! listeners that name exactly its own proven identity; what hangs on them follows:
+//! certificates that they name, routes attached to them, services and TLS policies that
+//! those routes lead to. So the token of one Gateway's pod opens no Secret of another. The
+//! ingress of the cluster also serves the listeners that name nobody, and sees every
+//! service, whether a route leads there yet or not.
+//!
+//! # Cost
+//!
+//! What a sidecar or a Gateway's node sees is followed through the state's
+//! [`Index`](super::index::Index) and costs as much as it is; only the few nodes that see
+//! whole kinds pay for all of them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::sync::Arc;
 
 use isthmus_model::name::SYSTEM_NAMESPACE;
-use isthmus_model::route::RouteParent;
-use isthmus_model::{BackendTarget, Resource, ResourceKey, Service, ServiceKey};
+use isthmus_model::route::{Filter, HttpRoute};
+use isthmus_model::{
+    Backend, BackendTarget, Listener, Resource, ResourceKey, ResourceKind, Service, ServiceKey,
+    StreamRoute,
+};
 
 use super::state::{Entry, State};
-use crate::node::{NodeIdentity, NodeRole};
+use crate::authorise::INGRESS_ACCOUNT;
+use crate::node::{NodeIdentity, NodeRole, WorkloadName};
 
 /// The resources that a node should hold.
 pub(crate) type Visible<'s> = BTreeMap<&'s ResourceKey, &'s Arc<Entry>>;
@@ -25,155 +45,236 @@ pub(crate) fn visible<'s, 'n>(
     state: &'s State,
     names: impl Iterator<Item = &'n ServiceKey>,
 ) -> Visible<'s> {
-    let mut visible = BTreeMap::new();
+    let mut reach = Reach { state, role: node.role, visible: BTreeMap::new() };
     for kind in node.role.kinds() {
-        for entry in state.of_kind(*kind) {
-            if is_always_visible(node, state, entry) {
-                visible.insert(&entry.key, entry);
+        let all = state.of_kind(*kind);
+        match share(node, *kind) {
+            Share::All => reach.visible.extend(all.map(pair)),
+            Share::Headless => {
+                reach.visible.extend(all.filter(|entry| is_headless(state, entry)).map(pair));
+            }
+            Share::Policies => {
+                reach.visible.extend(all.filter(|entry| is_policy_of(node, entry)).map(pair));
+            }
+            Share::Reached => {}
+        }
+    }
+    match node.role {
+        NodeRole::Dns | NodeRole::EastWest => {}
+        NodeRole::Ingress => reach.add_served(node),
+        NodeRole::Sidecar => names.for_each(|name| reach.add_called(name)),
+    }
+    reach.visible
+}
+
+/// How much of a kind a node sees.
+enum Share {
+    /// All of it.
+    All,
+    /// Of endpoints: those of headless services, whose addresses are answers of the DNS.
+    Headless,
+    /// Of policies: those that hold for the node.
+    Policies,
+    /// What its listeners or the names that it asked for lead to.
+    Reached,
+}
+
+fn share(node: &NodeIdentity, kind: ResourceKind) -> Share {
+    use ResourceKind as K;
+    match (kind, node.role) {
+        (K::Endpoints, NodeRole::Dns) => Share::Headless,
+        (K::BackendTls | K::Endpoints | K::Service, NodeRole::Ingress) if !serves_cluster(node) => {
+            Share::Reached
+        }
+        (K::Endpoints | K::Service, NodeRole::Sidecar)
+        | (
+            K::Certificate
+            | K::GrpcRoute
+            | K::HttpRoute
+            | K::Listener
+            | K::TcpRoute
+            | K::TlsRoute
+            | K::UdpRoute,
+            _,
+        ) => Share::Reached,
+        (K::PeerAuthentication, NodeRole::Sidecar) => Share::Policies,
+        (
+            K::BackendTls
+            | K::Endpoints
+            | K::Export
+            | K::Peer
+            | K::PeerAuthentication
+            | K::Service
+            | K::TrustBundle,
+            _,
+        ) => Share::All,
+    }
+}
+
+/// Whether the node is the ingress of the cluster, which serves what names no server.
+fn serves_cluster(node: &NodeIdentity) -> bool {
+    match (&node.identity, &node.workload) {
+        (Some(identity), _) => identity.namespace_and_account() == Some(CLUSTER_INGRESS),
+        (None, Some(workload)) => is_called(workload, CLUSTER_INGRESS),
+        (None, None) => true,
+    }
+}
+
+fn is_called(workload: &WorkloadName, name: (&str, &str)) -> bool {
+    (workload.namespace.as_str(), workload.account.as_str()) == name
+}
+
+fn is_policy_of(node: &NodeIdentity, entry: &Entry) -> bool {
+    let Resource::PeerAuthentication(policy) = entry.resource.as_ref() else { return false };
+    node.workload.as_ref().is_none_or(|workload| {
+        policy.namespace == workload.namespace
+            || ROOT_NAMESPACES.contains(&policy.namespace.as_str())
+    })
+}
+
+fn is_headless(state: &State, entry: &Entry) -> bool {
+    let Resource::Endpoints(endpoints) = entry.resource.as_ref() else { return false };
+    let headless = |service: &Arc<Entry>| {
+        matches!(service.resource.as_ref(), Resource::Service(Service { headless: true, .. }))
+    };
+    state.service(&endpoints.service).is_some_and(headless)
+}
+
+fn pair(entry: &Arc<Entry>) -> (&ResourceKey, &Arc<Entry>) {
+    (&entry.key, entry)
+}
+
+/// Follows references from what a node serves or calls.
+struct Reach<'s> {
+    state: &'s State,
+    role: NodeRole,
+    visible: Visible<'s>,
+}
+
+impl<'s> Reach<'s> {
+    /// Adds the listeners that the node serves, with what hangs on them.
+    fn add_served(&mut self, node: &NodeIdentity) {
+        let index = self.state.index();
+        if serves_cluster(node) {
+            self.add_listeners(index.listeners_of(None));
+        }
+        if let Some(identity) = &node.identity {
+            self.add_listeners(index.listeners_of(Some(identity)));
+            return;
+        }
+        // Inside the controller's process there is no certificate and no impostor: the name
+        // says enough, of whatever trust domain the controller made the listeners.
+        let own = node.workload.as_ref();
+        for (server, listeners) in index.servers() {
+            let named = server.namespace_and_account().is_some_and(|name| match own {
+                Some(workload) => is_called(workload, name),
+                None => name == CLUSTER_INGRESS,
+            });
+            if named {
+                self.add_listeners(listeners);
             }
         }
     }
-    if node.role.is_on_demand() {
-        names.for_each(|name| add_service(&mut visible, state, name));
+
+    fn add_listeners(&mut self, listeners: &'s [Arc<Entry>]) {
+        for entry in listeners {
+            self.add(entry);
+            let Resource::Listener(listener) = entry.resource.as_ref() else { continue };
+            let Listener { name, certificates, backend_certificate, .. } = listener;
+            for certificate in certificates.iter().chain(backend_certificate) {
+                let (kind, name) = (ResourceKind::Certificate, certificate.clone());
+                if let Some(certificate) = self.state.entry(&ResourceKey { kind, name }) {
+                    self.add(certificate);
+                }
+            }
+            self.add_routes(self.state.index().routes_at(name));
+        }
     }
-    visible
+
+    /// Adds a service with its endpoints, its routes, and what those routes lead to.
+    fn add_called(&mut self, name: &ServiceKey) {
+        self.add_service(name);
+        self.add_routes(self.state.index().routes_of(name));
+    }
+
+    fn add_routes(&mut self, routes: &'s [Arc<Entry>]) {
+        for entry in routes {
+            // A route that came by another parent has brought its services.
+            if self.add(entry) {
+                targets(&entry.resource, |service| self.add_service(service));
+            }
+        }
+    }
+
+    fn add_service(&mut self, name: &ServiceKey) {
+        let Some(service) = self.state.service(name) else {
+            self.add_all(self.state.endpoints(name));
+            return;
+        };
+        // A service that is there brought its endpoints and policies along.
+        if self.add(service) {
+            self.add_all(self.state.endpoints(name));
+            if self.role.kinds().contains(&ResourceKind::BackendTls) {
+                self.add_all(self.state.backend_tls(name));
+            }
+        }
+    }
+
+    fn add_all(&mut self, entries: impl IntoIterator<Item = &'s Arc<Entry>>) {
+        self.visible.extend(entries.into_iter().map(pair));
+    }
+
+    /// Says whether the entry was not there before.
+    fn add(&mut self, entry: &'s Arc<Entry>) -> bool {
+        match self.visible.entry(&entry.key) {
+            Slot::Occupied(_) => false,
+            Slot::Vacant(slot) => {
+                slot.insert(entry);
+                true
+            }
+        }
+    }
 }
 
-fn is_always_visible(node: &NodeIdentity, state: &State, entry: &Entry) -> bool {
-    let on_demand = node.role.is_on_demand();
-    match entry.resource.as_ref() {
+/// Calls `take` for each service that a route's traffic, or a copy of it, can go to.
+fn targets(route: &Resource, mut take: impl FnMut(&ServiceKey)) {
+    let (rules, backends): (_, &[Backend]) = match route {
+        Resource::HttpRoute(HttpRoute { rules, .. }) => (rules.as_slice(), &[]),
+        Resource::StreamRoute(StreamRoute { backends, .. }) => (&[][..], backends),
         Resource::BackendTls(_)
         | Resource::Certificate(_)
+        | Resource::Endpoints(_)
+        | Resource::Export(_)
         | Resource::Listener(_)
-        | Resource::StreamRoute(_) => node.role == NodeRole::Ingress,
-        Resource::Export(_) => node.role == NodeRole::EastWest,
-        Resource::Endpoints(endpoints) if node.role == NodeRole::Dns => {
-            state.service(&endpoints.service).is_some_and(|service| is_headless(service))
-        }
-        Resource::Endpoints(_) | Resource::Service(_) => !on_demand,
-        Resource::HttpRoute(route) => {
-            let at_listener = |parent: &RouteParent| matches!(parent, RouteParent::Listener { .. });
-            !on_demand && route.parents.iter().any(at_listener)
-        }
-        Resource::PeerAuthentication(policy) => match &node.workload {
-            Some(workload) if on_demand => {
-                policy.namespace == workload.namespace
-                    || ROOT_NAMESPACES.contains(&policy.namespace.as_str())
-            }
-            Some(_) | None => true,
-        },
-        Resource::Peer(_) | Resource::TrustBundle(_) => true,
+        | Resource::Peer(_)
+        | Resource::PeerAuthentication(_)
+        | Resource::Service(_)
+        | Resource::TrustBundle(_) => return,
+    };
+    let backends = rules.iter().flat_map(|rule| &rule.backends).chain(backends);
+    for backend in backends.clone() {
+        take_target(&backend.target, &mut take);
     }
-}
-
-fn is_headless(entry: &Entry) -> bool {
-    matches!(entry.resource.as_ref(), Resource::Service(Service { headless: true, .. }))
-}
-
-/// Adds a service with its endpoints, its routes, and what those routes lead to.
-fn add_service<'s>(visible: &mut Visible<'s>, state: &'s State, name: &ServiceKey) {
-    add_pair(visible, state, name);
-    for entry in state.routes_of(name) {
-        visible.insert(&entry.key, entry);
-        let Resource::HttpRoute(route) = entry.resource.as_ref() else { continue };
-        for backend in route.rules.iter().flat_map(|rule| &rule.backends) {
-            if let BackendTarget::Service { service, .. } = &backend.target {
-                add_pair(visible, state, service);
-            }
+    let filters = rules.iter().flat_map(|rule| &rule.filters);
+    for filter in filters.chain(backends.flat_map(|backend| &backend.filters)) {
+        if let Filter::Mirror(mirror) = filter {
+            take_target(&mirror.target, &mut take);
         }
     }
 }
 
-fn add_pair<'s>(visible: &mut Visible<'s>, state: &'s State, name: &ServiceKey) {
-    let pair = [state.service(name), state.endpoints(name)];
-    visible.extend(pair.into_iter().flatten().map(|entry| (&entry.key, entry)));
+fn take_target(target: &BackendTarget, take: &mut impl FnMut(&ServiceKey)) {
+    match target {
+        BackendTarget::Invalid { .. } => {}
+        BackendTarget::Service { service, .. } => take(service),
+    }
 }
+
+/// The ingress that serves what names no server: namespace and service account.
+const CLUSTER_INGRESS: (&str, &str) = (SYSTEM_NAMESPACE, INGRESS_ACCOUNT);
 
 /// Policies of these namespaces hold for the whole mesh.
 const ROOT_NAMESPACES: [&str; 2] = [SYSTEM_NAMESPACE, "istio-system"];
 
 #[cfg(test)]
-mod tests {
-    use isthmus_model::Generation;
-
-    use super::*;
-    use crate::message::Epoch;
-    use crate::testing::{key, node, resources, world};
-
-    fn seen(role: NodeRole, names: &[&str]) -> Vec<String> {
-        let (state, rejections) = State::next(None, Epoch(1), Generation(1), &resources(world()));
-        assert!(rejections.is_empty());
-        let names: Vec<_> = names.iter().map(|name| key(name)).collect();
-        let visible = visible(&node("n", role), &state, names.iter());
-        visible.keys().map(|key| key.to_string()).collect()
-    }
-
-    fn short(full: &[String]) -> Vec<String> {
-        let short = |name: &String| name.replace(".shop.svc.cluster.local", "");
-        let mut names: Vec<_> = full.iter().map(short).collect();
-        // '-' sorts before '.', so the full names have another order.
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn each_role_sees_its_own_kinds() {
-        let ingress = short(&seen(NodeRole::Ingress, &[]));
-        assert_eq!(
-            ingress,
-            [
-                "Certificate shop/tls",
-                "Endpoints cart",
-                "Endpoints cart-v2",
-                "Endpoints db",
-                "HTTPRoute shop/edge",
-                "Listener shop/gw/https",
-                "Peer east",
-                "Service cart",
-                "Service cart-v2",
-                "Service db",
-                "TrustBundle east.test",
-            ]
-        );
-        let eastwest = short(&seen(NodeRole::EastWest, &[]));
-        assert_eq!(
-            eastwest,
-            [
-                "Endpoints cart",
-                "Endpoints cart-v2",
-                "Endpoints db",
-                "Export cart.shop.svc.clusterset.local",
-                "Peer east",
-                "PeerAuthentication isthmus-system/mesh",
-                "PeerAuthentication other/strict",
-                "PeerAuthentication shop/strict",
-                "Service cart",
-                "Service cart-v2",
-                "Service db",
-                "TrustBundle east.test",
-            ]
-        );
-        let dns = short(&seen(NodeRole::Dns, &[]));
-        let want = ["Endpoints db", "Peer east", "Service cart", "Service cart-v2", "Service db"];
-        assert_eq!(dns, want);
-    }
-
-    #[test]
-    fn a_sidecar_sees_what_it_asked_for_and_never_a_key_or_an_export() {
-        let always = [
-            "Peer east",
-            "PeerAuthentication isthmus-system/mesh",
-            "PeerAuthentication shop/strict",
-            "TrustBundle east.test",
-        ];
-        assert_eq!(seen(NodeRole::Sidecar, &[]), always);
-        let cart = short(&seen(NodeRole::Sidecar, &["cart", "nowhere"]));
-        let asked = ["Endpoints cart", "Endpoints cart-v2", "HTTPRoute shop/split"];
-        assert_eq!(cart[..3], asked);
-        let names = ["cart", "cart-v2", "db", "tls", "nowhere"];
-        for seen in seen(NodeRole::Sidecar, &names) {
-            assert!(!seen.starts_with("Certificate") && !seen.starts_with("Export"), "{seen}");
-            assert!(!seen.starts_with("Listener"), "{seen}");
-        }
-    }
-}
+mod tests;

@@ -207,7 +207,7 @@ fn hello(hello: proto::Hello) -> Result<Hello, WireError> {
     };
     let generation = Generation(hello.generation);
     let position = hello.epoch.map(|epoch| Position { epoch: Epoch(epoch), generation });
-    let node = NodeIdentity { name: hello.node, role, workload };
+    let node = NodeIdentity { name: hello.node, role, workload, identity: None };
     Ok(Hello { node, position, held: BTreeMap::new(), names: Vec::new() })
 }
 
@@ -270,7 +270,7 @@ mod tests {
     use crate::message::Rejection;
     use crate::publisher::State;
     use crate::publisher::subscription::Subscription;
-    use crate::testing::{bundle, hello, key, node, resources, service};
+    use crate::testing::{bundle, gateways, hello, key, node, resources, service, world};
     use crate::wire::encode;
 
     fn pieces(messages: Vec<ClientMessage>) -> Vec<ClientMessage> {
@@ -310,6 +310,36 @@ mod tests {
             ClientMessage::Report(vec![link]),
         ];
         assert_eq!(pieces(messages.clone()), messages);
+    }
+
+    #[test]
+    fn every_kind_survives_the_wire() {
+        let mut held = BTreeMap::new();
+        let removals: Vec<_> = ResourceKind::ALL
+            .into_iter()
+            .map(|kind| ResourceKey { kind, name: "shop/x".into() })
+            .collect();
+        held.extend(removals.iter().map(|key| (key.clone(), Version::of(b"x"))));
+        let opening = Hello { held, ..hello(&node("edge-1", NodeRole::Ingress)) };
+        let opening = vec![ClientMessage::Hello(Box::new(opening))];
+        assert_eq!(pieces(opening.clone()), opening);
+        let all = resources(gateways().into_iter().chain(world()));
+        let (state, _) = State::next(None, Epoch(5), Generation(6), &all);
+        let position = Position { epoch: Epoch(5), generation: Generation(6) };
+        let entries = all.keys().filter_map(|key| state.entry(key)).cloned();
+        let upserts = entries.map(Upsert::Shared).collect();
+        let delta = Delta { upserts, removals: removals.clone(), ..empty(position, Nonce(1)) };
+        let mut assembler = DeltaAssembler::default();
+        let mut whole = encode::delta(delta).filter_map(|piece| assembler.handle(piece).unwrap());
+        let read = whole.next().unwrap();
+        assert!(whole.next().is_none() && read.unknown.is_empty());
+        assert_eq!(read.removals, removals);
+        assert!(read.upserts.iter().map(Upsert::key).eq(all.keys()));
+        for upsert in read.upserts {
+            let Upsert::Json { key, json, .. } = upsert else { unreachable!() };
+            let resource: isthmus_model::Resource = serde_json::from_slice(&json).unwrap();
+            assert_eq!(resource, *all[&key]);
+        }
     }
 
     #[test]

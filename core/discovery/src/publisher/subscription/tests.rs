@@ -5,7 +5,9 @@ use isthmus_model::Resource;
 use super::*;
 use crate::message::{Epoch, Position};
 use crate::node::NodeRole;
-use crate::testing::{bundle, endpoints, hello, key, node, resources, service};
+use crate::testing::{
+    bundle, certificate, endpoints, hello, key, listener, node, resources, service,
+};
 
 fn state(former: Option<&State>, generation: u64, all: Vec<Resource>) -> State {
     State::next(former, Epoch(1), Generation(generation), &resources(all)).0
@@ -203,4 +205,52 @@ fn answers_and_names_out_of_bounds_end_the_stream() {
     let names = (0..=NAMES_MAX).map(|index| key(&format!("s{index}"))).collect();
     let outcome = greedy.handle(ClientMessage::Subscribe(names));
     assert_eq!(outcome, Err(SubscriptionError::TooManyNames));
+}
+
+#[test]
+fn a_listener_that_goes_takes_its_key_along_and_one_that_moves_hands_it_over() {
+    let names = |delta: &Delta| {
+        let key = |name: &String| name.contains("Certificate") || name.contains("Listener");
+        shape(delta).into_iter().filter(key).collect::<Vec<_>>()
+    };
+    let all =
+        |server| vec![listener("shop/gw/main", Some(server), "shop/tls"), certificate("shop/tls")];
+    let gateway = |account: &str| {
+        let id = format!("spiffe://c1.test/ns/shop/sa/{account}");
+        let identity = isthmus_model::SpiffeId::parse(&id).ok();
+        let node = NodeIdentity { identity, ..node("n", NodeRole::Ingress) };
+        Subscription::new(node.clone(), hello(&node)).unwrap()
+    };
+    let (mut first, mut second) = (gateway("one"), gateway("two"));
+    let one = state(None, 1, all("shop/one"));
+    let delta = first.poll_delta(now(), &one).unwrap();
+    assert_eq!(names(&delta), ["+Certificate shop/tls", "+Listener shop/gw/main"]);
+    ack(&mut first, &delta);
+    let delta = second.poll_delta(now(), &one).unwrap();
+    assert!(shape(&delta).is_empty());
+    ack(&mut second, &delta);
+    let two = state(Some(&one), 2, all("shop/two"));
+    let delta = first.poll_delta(now(), &two).unwrap();
+    assert_eq!(names(&delta), ["-Certificate shop/tls", "-Listener shop/gw/main"]);
+    let delta = second.poll_delta(now(), &two).unwrap();
+    assert_eq!(names(&delta), ["+Certificate shop/tls", "+Listener shop/gw/main"]);
+    ack(&mut second, &delta);
+    // The Secret stays published for nobody: without a listener nobody may see it.
+    let three = state(Some(&two), 3, vec![certificate("shop/tls")]);
+    let delta = second.poll_delta(now(), &three).unwrap();
+    assert_eq!(names(&delta), ["-Certificate shop/tls", "-Listener shop/gw/main"]);
+}
+
+#[test]
+fn claiming_to_hold_a_key_of_another_gateway_brings_its_removal_and_nothing_else() {
+    let all = vec![listener("shop/gw/main", Some("shop/one"), "shop/tls"), certificate("shop/tls")];
+    let state = state(None, 1, all);
+    let identity = isthmus_model::SpiffeId::parse("spiffe://c1.test/ns/shop/sa/two").ok();
+    let node = NodeIdentity { identity, ..node("n", NodeRole::Ingress) };
+    let mut opening = hello(&node);
+    let key = ResourceKey { kind: ResourceKind::Certificate, name: "shop/tls".into() };
+    opening.held.insert(key, Version::of(b"guessed"));
+    let mut subscription = Subscription::new(node, opening).unwrap();
+    let delta = subscription.poll_delta(now(), &state).unwrap();
+    assert_eq!(shape(&delta), ["-Certificate shop/tls"]);
 }

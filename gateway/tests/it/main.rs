@@ -1,0 +1,8 @@
+//! The ingress with real sockets on loopback: what is not HTTP.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers outside test functions.
+
+mod datagrams;
+mod streams;
+mod tls;
+mod world;

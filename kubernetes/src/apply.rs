@@ -1,0 +1,278 @@
+//! Server-side apply: what is to be written, and the writing.
+//!
+//! [`plan`] and [`plan_status`] compare what is desired with what is observed and give
+//! the writes that are needed; nothing changed means nothing written. [`Executor`]
+//! carries them out and decides nothing.
+//!
+//! An object carries a hash of what we applied last, because a field that we no longer
+//! desire cannot be told from one that somebody else has set. So an object is written
+//! when its hash differs (we have changed our mind) or when a desired field is not as
+//! desired (somebody else has changed it). Status has no room for a hash; there a
+//! condition of ours that is no longer desired is found by its type.
+
+mod covers;
+
+pub mod execute;
+
+mod transition;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_json::{Value, json};
+
+use crate::apply::covers::{Lists, covers};
+pub use crate::apply::execute::{Executor, Failure, Report};
+
+/// Names an object of any kind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId {
+    /// Group and version, as in `apps/v1`.
+    pub api_version: String,
+    /// The kind.
+    pub kind: String,
+    /// The namespace; empty for kinds without one.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl ObjectId {
+    /// Reads the name from an object.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`] names the field that is missing.
+    pub fn of(object: &Value) -> Result<Self, PlanError> {
+        let text =
+            |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let required = |pointer: &'static str| {
+            let found = text(pointer).filter(|value| !value.is_empty());
+            found.ok_or_else(|| PlanError { field: pointer, object: describe(object) })
+        };
+        Ok(Self {
+            api_version: required("/apiVersion")?,
+            kind: required("/kind")?,
+            namespace: text("/metadata/namespace").unwrap_or_default(),
+            name: required("/metadata/name")?,
+        })
+    }
+
+    /// The API group; empty is the core group.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// The version of the group.
+    pub fn version(&self) -> &str {
+        self.api_version.split_once('/').map_or(&self.api_version, |(_, version)| version)
+    }
+
+    /// Group, kind, namespace and name: the same object in whatever version.
+    fn object(&self) -> (&str, &str, &str, &str) {
+        (self.group(), &self.kind, &self.namespace, &self.name)
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.kind)?;
+        if !self.namespace.is_empty() {
+            write!(f, "{}/", self.namespace)?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// An object that cannot be planned with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{object}: {field} is missing")]
+pub struct PlanError {
+    /// The field, as a JSON pointer.
+    pub field: &'static str,
+    /// What is known of the object.
+    pub object: String,
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Apply the object's own fields.
+    Apply {
+        /// The object.
+        id: ObjectId,
+        /// What is sent.
+        body: Value,
+    },
+    /// Apply the status.
+    ApplyStatus {
+        /// The object.
+        id: ObjectId,
+        /// What is sent: names and `status`.
+        body: Value,
+    },
+    /// Delete the object, if it is still the same.
+    Delete {
+        /// The object.
+        id: ObjectId,
+        /// Its uid; empty deletes whatever has the name.
+        uid: String,
+    },
+}
+
+impl Action {
+    /// The object that is written.
+    pub fn id(&self) -> &ObjectId {
+        match self {
+            Self::Apply { id, .. } | Self::ApplyStatus { id, .. } | Self::Delete { id, .. } => id,
+        }
+    }
+}
+
+/// The writes that are needed, in the order of the desired objects, deletions last.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// The writes.
+    pub actions: Vec<Action>,
+    /// How many desired objects are already as they should be.
+    pub unchanged: usize,
+}
+
+/// Plans objects that are ours as a whole: every desired object gets the label
+/// [`MANAGED_LABEL`], and an observed one with this label that is not desired is deleted.
+///
+/// `observed` are the objects as the server has them; those of others may be among them
+/// and are left alone. An object that is already being deleted is not deleted again.
+///
+/// # Errors
+///
+/// [`PlanError`] when an object has no `apiVersion`, `kind` or name. Nothing is planned
+/// then, because what cannot be named would be missing and deleted.
+pub fn plan(desired: &[Value], observed: &[Value]) -> Result<Plan, PlanError> {
+    let observed = by_id(observed)?;
+    let mut plan = Plan::default();
+    let mut wanted = BTreeSet::new();
+    let ids = desired.iter().map(ObjectId::of).collect::<Result<Vec<_>, _>>()?;
+    let known: BTreeMap<_, _> = observed.iter().map(|(id, value)| (id.object(), *value)).collect();
+    for (id, object) in ids.iter().zip(desired) {
+        wanted.insert(id.object());
+        let body = marked(object);
+        let is_current = known.get(&id.object()).is_some_and(|current| {
+            annotation(current) == annotation(&body) && covers(&body, current, Lists::Merged)
+        });
+        if is_current {
+            plan.unchanged += 1;
+        } else {
+            plan.actions.push(Action::Apply { id: id.clone(), body });
+        }
+    }
+    for (id, object) in &observed {
+        if is_managed(object) && !is_ending(object) && !wanted.contains(&id.object()) {
+            let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+            plan.actions.push(Action::Delete { id: id.clone(), uid: uid.to_owned() });
+        }
+    }
+    Ok(plan)
+}
+
+/// Plans the status of objects that others own.
+///
+/// Each desired value has the names of the object and `status`; its conditions need no
+/// `lastTransitionTime`: it is taken from the observed condition while the condition's
+/// status is the same, and is `now` (RFC 3339) otherwise. `own_conditions` are the types
+/// of top-level conditions that we write, so that one that is no longer desired is taken
+/// away and those of others are left. An object that is not observed, or is being
+/// deleted, is passed over.
+///
+/// # Errors
+///
+/// [`PlanError`] when an object has no `apiVersion`, `kind` or name.
+pub fn plan_status(
+    desired: &[Value],
+    observed: &[Value],
+    own_conditions: &[&str],
+    now: &str,
+) -> Result<Plan, PlanError> {
+    let observed = by_id(observed)?;
+    let known: BTreeMap<_, _> = observed.iter().map(|(id, value)| (id.object(), *value)).collect();
+    let mut plan = Plan::default();
+    for object in desired {
+        let id = ObjectId::of(object)?;
+        let Some(current) = known.get(&id.object()).filter(|current| !is_ending(current)) else {
+            continue;
+        };
+        let none = Value::Null;
+        let before = current.get("status").unwrap_or(&none);
+        let mut status = object.get("status").cloned().unwrap_or_else(|| json!({}));
+        transition::carry(&mut status, before, now);
+        let is_current = covers(&status, before, Lists::Whole)
+            && !has_stale_condition(&status, before, own_conditions);
+        if is_current {
+            plan.unchanged += 1;
+            continue;
+        }
+        let mut metadata = json!({ "name": id.name });
+        if !id.namespace.is_empty() {
+            metadata["namespace"] = json!(id.namespace);
+        }
+        let body = json!({
+            "apiVersion": id.api_version, "kind": id.kind, "metadata": metadata, "status": status,
+        });
+        plan.actions.push(Action::ApplyStatus { id, body });
+    }
+    Ok(plan)
+}
+
+fn by_id(objects: &[Value]) -> Result<Vec<(ObjectId, &Value)>, PlanError> {
+    objects.iter().map(|object| Ok((ObjectId::of(object)?, object))).collect()
+}
+
+/// The object with our label and the hash of what it says.
+fn marked(object: &Value) -> Value {
+    let mut body = object.clone();
+    let mut hasher = DefaultHasher::new();
+    // Maps are ordered, so equal objects have equal text.
+    object.to_string().hash(&mut hasher);
+    let hash = format!("{:016x}", hasher.finish());
+    body["metadata"]["labels"][MANAGED_LABEL] = json!(FIELD_MANAGER);
+    body["metadata"]["annotations"][HASH_ANNOTATION] = json!(hash);
+    body
+}
+
+fn annotation(object: &Value) -> Option<&str> {
+    object.pointer("/metadata/annotations")?.get(HASH_ANNOTATION)?.as_str()
+}
+
+fn is_managed(object: &Value) -> bool {
+    let labels = object.pointer("/metadata/labels");
+    labels.and_then(|labels| labels.get(MANAGED_LABEL)?.as_str()) == Some(FIELD_MANAGER)
+}
+
+fn is_ending(object: &Value) -> bool {
+    object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null())
+}
+
+fn has_stale_condition(desired: &Value, observed: &Value, own: &[&str]) -> bool {
+    let types = |status: &Value| -> BTreeSet<String> {
+        let conditions = status.get("conditions").and_then(Value::as_array).into_iter().flatten();
+        conditions.filter_map(|c| Some(c.get("type")?.as_str()?.to_owned())).collect()
+    };
+    let desired = types(desired);
+    types(observed).iter().any(|kind| own.contains(&kind.as_str()) && !desired.contains(kind))
+}
+
+fn describe(object: &Value) -> String {
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or("?");
+    format!("{} {}/{}", text("/kind"), text("/metadata/namespace"), text("/metadata/name"))
+}
+
+/// Who we are in `managedFields`.
+pub const FIELD_MANAGER: &str = "isthmus";
+/// The label of the objects that we own as a whole; its value is [`FIELD_MANAGER`].
+pub const MANAGED_LABEL: &str = "app.kubernetes.io/managed-by";
+/// The annotation with the hash of what we applied last.
+pub const HASH_ANNOTATION: &str = "isthmus.io/applied-hash";
+
+#[cfg(test)]
+mod tests;

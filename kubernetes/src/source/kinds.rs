@@ -1,0 +1,114 @@
+//! What is watched: every kind of the configuration, and what only Kubernetes has.
+//!
+//! A new [`Kind`] is watched without a line here, because group, versions and scope come
+//! from it and the plural from the server.
+
+use std::fmt;
+use std::sync::Arc;
+
+use isthmus_config::Kind;
+
+use crate::source::Selection;
+
+/// A kind of object that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Watched {
+    /// A kind of the configuration.
+    Config(Kind),
+    /// Core Node: region and zone.
+    Node,
+    /// Core Pod: identity, addresses, node.
+    Pod,
+}
+
+impl Watched {
+    /// Everything that is watched.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Kind::ALL.into_iter().map(Self::Config).chain([Self::Node, Self::Pod])
+    }
+
+    /// The `kind` of the objects.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Config(kind) => kind.label(),
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+        }
+    }
+
+    /// The API group; empty is the core group.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Config(kind) => kind.group(),
+            Self::Node | Self::Pod => "",
+        }
+    }
+
+    /// The versions of the group that are understood.
+    pub fn versions(self) -> &'static [&'static str] {
+        match self {
+            Self::Config(kind) => kind.versions(),
+            Self::Node | Self::Pod => &["v1"],
+        }
+    }
+
+    /// Whether objects of the kind have no namespace.
+    pub fn is_cluster_scoped(self) -> bool {
+        match self {
+            Self::Config(kind) => kind.is_cluster_scoped(),
+            Self::Node => true,
+            Self::Pod => false,
+        }
+    }
+
+    /// What the server can leave out before it sends anything.
+    pub(crate) fn field_selector(self, namespace: &str) -> Option<String> {
+        match self {
+            Self::Config(Kind::Secret) => Some("type=kubernetes.io/tls".to_owned()),
+            Self::Config(Kind::Namespace) if !namespace.is_empty() => {
+                Some(format!("metadata.name={namespace}"))
+            }
+            Self::Pod => Some("status.phase!=Succeeded,status.phase!=Failed".to_owned()),
+            Self::Config(_) | Self::Node => None,
+        }
+    }
+}
+
+/// One watcher's part: a kind, in one namespace or in all.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope {
+    /// The kind.
+    pub watched: Watched,
+    /// The namespace; empty means all.
+    pub namespace: Arc<str>,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.watched.label())?;
+        if !self.watched.group().is_empty() {
+            write!(f, ".{}", self.watched.group())?;
+        }
+        if !self.namespace.is_empty() {
+            write!(f, " in namespace {}", self.namespace)?;
+        }
+        Ok(())
+    }
+}
+
+/// The parts that a selection needs.
+pub(crate) fn scopes(selection: &Selection) -> Vec<Scope> {
+    let mut scopes = Vec::new();
+    for watched in Watched::all() {
+        // Namespaces are cluster-scoped objects, and still only the selected are read.
+        let is_divided =
+            !watched.is_cluster_scoped() || watched == Watched::Config(Kind::Namespace);
+        if is_divided && !selection.namespaces.is_empty() {
+            let of = |namespace: &String| Scope { watched, namespace: namespace.as_str().into() };
+            scopes.extend(selection.namespaces.iter().map(of));
+        } else {
+            scopes.push(Scope { watched, namespace: "".into() });
+        }
+    }
+    scopes
+}
