@@ -30,7 +30,7 @@
 
 pub mod error;
 
-mod files;
+pub(crate) mod files;
 
 pub mod handle;
 

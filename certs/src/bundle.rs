@@ -29,6 +29,7 @@ pub use self::jwks::BundleInvalid;
 pub use self::rules::{Acceptance, BundleRefused};
 pub use self::set::{BundleCell, BundleSet};
 pub use self::store::{BundleStore, BundleStoreError};
+use crate::authority::files::to_pem;
 use crate::moment;
 use crate::x509::CaCertificate;
 
@@ -101,6 +102,11 @@ impl Bundle {
     /// The root certificates.
     pub fn authorities(&self) -> &[Arc<CaCertificate>] {
         &self.authorities
+    }
+
+    /// The root certificates as PEM.
+    pub fn to_pem(&self) -> String {
+        self.authorities.iter().map(|authority| to_pem(authority.der())).collect()
     }
 
     /// Whether at least one root certificate is valid.

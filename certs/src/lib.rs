@@ -9,21 +9,25 @@
 //!
 //! 1. [`crypto`]: the one crypto provider, randomness, private keys that are wiped.
 //! 2. [`x509`]: what a leaf and a CA certificate must look like.
-//! 3. [`csr`]: takes the public key, and nothing else, from a signing request.
-//! 4. [`authority`]: root, intermediate, issuance, rotation, state on disk.
-//! 5. [`bundle`]: the SPIFFE JWKS form, the rule for updates, the set of all bundles.
-//! 6. [`svid`]: one workload's certificate and key, and the cell that rotates them.
-//! 7. [`verify`]: the peer's chain against the bundle of its own domain.
-//! 8. [`tls`]: client and server configurations made of the above.
-//! 9. [`renew`]: when to renew, and the loop that does.
-//! 10. [`service`]: the authority behind a Unix socket, and its client.
-//! 11. [`token`]: the authority for pods with projected tokens, and its client.
+//! 3. [`pem`]: certificates and keys as text.
+//! 4. [`csr`]: takes the public key, and nothing else, from a signing request.
+//! 5. [`authority`]: root, intermediate, issuance, rotation, state on disk.
+//! 6. [`bundle`]: the SPIFFE JWKS form, the rule for updates, the set of all bundles.
+//! 7. [`svid`]: one workload's certificate and key, and the cell that rotates them.
+//! 8. [`verify`]: the peer's chain against the bundle of its own domain.
+//! 9. [`tls`]: client and server configurations made of the above.
+//! 10. [`renew`]: when to renew, and the loop that does.
+//! 11. [`service`]: the authority behind a Unix socket, and its client.
+//! 12. [`token`]: the authority for pods with projected tokens, and its client.
+//! 13. `serve`, `incoming`: what the servers of both share.
 
 mod moment;
 
 pub mod crypto;
 
 pub mod x509;
+
+pub mod pem;
 
 pub mod csr;
 
@@ -43,6 +47,10 @@ pub mod service;
 
 pub mod token;
 
+mod serve;
+
+mod incoming;
+
 #[cfg(test)]
 mod testing;
 
@@ -56,6 +64,7 @@ pub use crate::bundle::{
 };
 pub use crate::crypto::provider;
 pub use crate::csr::CsrRefused;
+pub use crate::pem::PemError;
 pub use crate::renew::{
     IssueError, IssueFuture, Issued, Issuer, RenewError, RenewSettings, RenewTrigger,
     RenewalHealth, Renewer, Standing,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::{HeaderName, HeaderValue, Method};
 
+use crate::commands::install::args::{AccessArgs, InstallArgs, UninstallArgs};
+use crate::commands::link::args::LinkCommand;
 use crate::demo::DemoArgs;
 use crate::demo::app::AppArgs;
 use crate::demo::wan::WanArgs;
@@ -48,15 +50,31 @@ pub(crate) enum Command {
     /// Run the certificate authority of a cluster, or ask it for something
     #[command(after_long_help = CA_EXAMPLES)]
     Ca(CaArgs),
+    /// Link clusters, show their links, and take them apart
+    #[command(subcommand)]
+    Link(LinkCommand),
+    /// Say what is wrong with a cluster: one line for each finding, and what to do
+    #[command(after_long_help = "Examples:
+  isthmus check -f cluster.yaml                settings and manifests of a folder
+  isthmus check --context east                 a cluster of the kubeconfig
+  isthmus check -k                             that of the current context")]
+    Check(StatusArgs),
     /// Show the state of a running cluster: links, services, certificates, problems
     #[command(after_long_help = "Examples:
   isthmus status -f cluster.yaml
+  isthmus status --context east
   isthmus status -f cluster.yaml -o wide
   isthmus status -f cluster.yaml -o json | jq '.peers[].state'")]
-    Status(QueryArgs),
+    Status(StatusArgs),
     /// Show why a request goes where it goes, by running the code that routes it
     #[command(after_long_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// Put Isthmus into a Kubernetes cluster, or bring what is there up to date
+    #[command(after_long_help = INSTALL_EXAMPLES)]
+    Install(InstallArgs),
+    /// Remove Isthmus from a Kubernetes cluster, with all that it made there
+    #[command(after_long_help = UNINSTALL_EXAMPLES)]
+    Uninstall(UninstallArgs),
     /// Show the version
     Version(OutputArgs),
     /// Print completions for a shell
@@ -67,6 +85,13 @@ pub(crate) enum Command {
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+    /// Print the CustomResourceDefinitions of isthmus.io
+    #[command(hide = true)]
+    Crds {
+        /// Write every generated file below this folder, which is deploy, instead
+        #[arg(long, value_name = "FOLDER")]
+        write: Option<PathBuf>,
     },
     /// Run a sample application of the demo
     #[command(hide = true)]
@@ -139,6 +164,25 @@ pub(crate) struct QueryArgs {
     pub(crate) file: FileArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// Arguments of commands that ask a cluster by its settings file or by a kubeconfig.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) query: QueryArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    /// Ask the API server of the current context, as --context does for another
+    #[arg(short, long)]
+    pub(crate) kubernetes: bool,
+}
+
+impl StatusArgs {
+    /// Whether the API server of a kubeconfig is asked.
+    pub(crate) fn is_kubernetes(&self) -> bool {
+        self.kubernetes || self.access.context.is_some() || self.access.kubeconfig.is_some()
+    }
 }
 
 /// Arguments of `isthmus explain`.
@@ -233,6 +277,20 @@ const CA_EXAMPLES: &str = "Examples:
   isthmus ca bundle -f cluster.yaml            for the ClusterLink of another cluster
   isthmus ca rotate -f cluster.yaml            new root; the old one stays until it is unused";
 
+const INSTALL_EXAMPLES: &str = "Examples:
+  isthmus install --cluster aws-east --clusterset shop --dry-run
+  isthmus install --cluster aws-east --clusterset shop --set controller.replicas=2
+  isthmus install --context east --cluster aws-east --values values.yaml --yes
+  isthmus install --cluster aws-east --dry-run -o yaml > isthmus.yaml
+
+It takes the values of the chart in deploy/helm/isthmus and applies the same objects. A
+second run with other values changes what differs.";
+
+const UNINSTALL_EXAMPLES: &str = "Examples:
+  isthmus uninstall --dry-run                  what would be deleted
+  isthmus uninstall --context east
+  isthmus uninstall --delete-crds              with every ClusterLink and GatewayParameters";
+
 const EXPLAIN_EXAMPLES: &str = "Examples:
   isthmus explain http://cart.shop.svc.clusterset.local:8080/items --from frontend
   isthmus explain http://shop.example:8080/ -X POST -H 'x-canary: always'";
@@ -266,6 +324,12 @@ mod tests {
             "isthmus explain http://a/ -H nocolon",
             "isthmus explain http://a/ -X b@d",
             "isthmus up -o json",
+            "isthmus link join",
+            "isthmus link join east",
+            "isthmus link join east west --token t",
+            "isthmus link join --token t --import shop",
+            "isthmus link remove",
+            "isthmus check extra",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

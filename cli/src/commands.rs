@@ -15,9 +15,17 @@ mod check;
 
 mod completions;
 
+mod crds;
+
 mod explain;
 
+pub(crate) mod install;
+
+pub(crate) mod link;
+
 pub(crate) mod output;
+
+mod reach;
 
 mod status;
 
@@ -49,8 +57,19 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Controller(args) => start(&args.file, Selection::Controller),
         Command::Dns(args) => start(&args.file, Selection::Dns),
         Command::Ca(args) => run_ca(&args),
-        Command::Status(args) => status::run(&args),
+        Command::Link(command) => link::run(&command),
+        Command::Check(args) if args.is_kubernetes() => {
+            check::cluster::run(&args.access, args.query.output.output)
+        }
+        Command::Check(args) => check::run(&args.query.file.file, args.query.output.output),
+        Command::Status(args) if args.is_kubernetes() => {
+            status::cluster::run(&args.access, args.query.output.output)
+        }
+        Command::Status(args) => status::run(&args.query),
         Command::Explain(args) => explain::run(&args),
+        Command::Install(args) => install::run(&args),
+        Command::Uninstall(args) => install::uninstall::run(&args),
+        Command::Crds { write } => crds::run(write.as_deref()),
         Command::Version(args) => version::run(args.output),
         Command::Completions { shell } => completions::run(shell),
     }

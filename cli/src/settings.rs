@@ -9,13 +9,16 @@
 //! # Flow
 //!
 //! 1. `yaml`: text within limits, and where in it a field stands.
-//! 2. `file`, [`roles`], [`telemetry`], [`sidecar`], `duration`: the fields.
+//! 2. `file`, [`roles`], [`kubernetes`], [`telemetry`], [`sidecar`], `duration`: the
+//!    fields.
 //! 3. `validate`: rules between fields.
 //! 4. [`sample`]: the documented sample, made from the fields' own documentation.
 
 mod duration;
 
 mod file;
+
+pub(crate) mod kubernetes;
 
 pub(crate) mod roles;
 
@@ -40,6 +43,7 @@ use isthmus_federation::{VipRange, VipRangeInvalid};
 use isthmus_model::{ClusterId, Locality, ObjectName, TrustDomain};
 
 use self::file::File;
+pub(crate) use self::kubernetes::KubernetesSettings;
 pub(crate) use self::roles::{
     CaSettings, ControllerSettings, DnsSettings, DrainSettings, EastWestSettings, IngressSettings,
 };
@@ -79,6 +83,8 @@ pub(crate) struct Settings {
     pub(crate) ca: CaSettings,
     /// Names.
     pub(crate) dns: DnsSettings,
+    /// The cluster, if it is one of Kubernetes.
+    pub(crate) kubernetes: Option<KubernetesSettings>,
     /// Metrics, traces, access log, admin.
     pub(crate) telemetry: TelemetrySettings,
     /// The process log.
@@ -140,9 +146,13 @@ impl Settings {
         }
     }
 
-    /// Where the cluster runs.
+    /// Where this process runs: by its pod, else where the cluster is.
     pub(crate) fn locality(&self) -> Locality {
-        Locality::new(&self.region, &self.zone)
+        let cluster = Locality::new(&self.region, &self.zone);
+        match &self.kubernetes {
+            Some(own) => own.locality(cluster),
+            None => cluster,
+        }
     }
 
     /// The socket of the certificate authority.

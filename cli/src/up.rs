@@ -9,6 +9,7 @@
 //! 2. [`identity`]: each role gets its SVID from the authority, and trusts bundles.
 //! 3. [`control`]: authority, configuration, controller, discovery; [`created`] and
 //!    [`last_good`]: what it remembers of manifests.
+//!    In a cluster of Kubernetes [`kubernetes`] takes the place of manifests.
 //! 4. [`data_plane`]: gateways, sidecars; [`names`]: DNS.
 //! 5. [`ready`]: when the process takes traffic.
 //! 6. [`board`]: what `isthmus status` and `isthmus explain` are answered from.
@@ -24,6 +25,8 @@ mod data_plane;
 mod explain;
 
 mod identity;
+
+mod kubernetes;
 
 mod last_good;
 

@@ -147,7 +147,7 @@ mod tests {
         let report = check(&SourceDocument::split("get.yaml", text), &context());
         assert_eq!(report.errors, []);
         assert_eq!(report.conditions, []);
-        assert_eq!((report.objects, report.notices.len()), (7, 0));
+        assert_eq!((report.objects, report.notices.len()), (8, 0));
         let warnings: Vec<_> = report.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings, Vec::<String>::new());
     }

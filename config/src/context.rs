@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use isthmus_model::{ClusterId, Label, Locality, Service, ServiceKey, SpiffeId, TrustDomain};
 
@@ -22,6 +23,10 @@ pub struct Context {
     pub imports: BTreeMap<ServiceKey, Service>,
     /// How this cluster's ingress binds ports.
     pub ingress: IngressContext,
+    /// Where the addresses of ServiceImports come from.
+    pub clusterset_ips: ClusterSetIps,
+    /// Who serves ServiceImports to pods without a sidecar; `None` is nobody.
+    pub unmeshed: Option<Unmeshed>,
 }
 
 impl Context {
@@ -34,6 +39,8 @@ impl Context {
             workloads: Vec::new(),
             imports: BTreeMap::new(),
             ingress: IngressContext::default(),
+            clusterset_ips: ClusterSetIps::Pool,
+            unmeshed: None,
         }
     }
 
@@ -46,6 +53,28 @@ impl Context {
         // One that names the port is more specific than one that takes every port.
         here.clone().find(named).or_else(|| here.find(every))
     }
+}
+
+/// Where the addresses of ServiceImports come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ClusterSetIps {
+    /// From a range of our own, which only our own sidecars and DNS know.
+    #[default]
+    Pool,
+    /// From outside, by service: in Kubernetes, the ClusterIPs of the derived Services. A
+    /// service that is absent has no address yet.
+    Given(BTreeMap<ServiceKey, Vec<IpAddr>>),
+}
+
+/// Who serves ServiceImports to pods without a sidecar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmeshed {
+    /// The gateway whose processes listen.
+    pub server: SpiffeId,
+    /// The ports it may listen at, one for each port of each import.
+    pub ports: RangeInclusive<u16>,
+    /// Ports that were given before, by service and its port; they are kept.
+    pub given: BTreeMap<(ServiceKey, u16), u16>,
 }
 
 /// How this cluster's ingress binds ports.

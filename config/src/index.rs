@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::error::{ConfigError, FieldError, Origin, Reason};
 use crate::kind::ObjectRef;
 use crate::objects::{BundleSource, Object, Objects};
-use crate::raw::document::{Identified, identify};
+use crate::raw::document::{Identified, Schema, identify};
 use crate::raw::yaml;
 use crate::source::{Content, SourceDocument};
 use crate::validate::mesh::check_jwks;
@@ -110,7 +110,11 @@ impl Index {
         for identified in identify(value) {
             match identified {
                 Identified::Object { reference, value } => {
-                    self.object(origin, reference, &value, round);
+                    let schema = match &document.content {
+                        Content::Object(_) => Schema::Open,
+                        Content::Text { .. } | Content::Unreadable { .. } => Schema::Closed,
+                    };
+                    self.object(origin, reference, (&value, schema), round);
                 }
                 Identified::Invalid { reference, error } => {
                     match &reference {
@@ -126,14 +130,20 @@ impl Index {
         }
     }
 
-    fn object(&self, origin: &Origin, reference: ObjectRef, value: &Value, round: &mut Round) {
+    fn object(
+        &self,
+        origin: &Origin,
+        reference: ObjectRef,
+        (value, schema): (&Value, Schema),
+        round: &mut Round,
+    ) {
         if let Some(first) = round.claimed.get(&reference) {
             let error = FieldError::new("", Reason::DuplicateObject { first: first.clone() });
             return round.error(origin, Some(reference), error);
         }
         round.claimed.insert(reference.clone(), origin.clone());
         let first_seen = self.created.get(&reference).copied().unwrap_or(round.now);
-        match validate(&reference, value, first_seen) {
+        match validate(&reference, value, first_seen, schema) {
             Ok(object) => {
                 if !has_creation_time(value) {
                     round.created.insert(reference.clone(), first_seen);

@@ -23,6 +23,8 @@ pub enum Kind {
     Gateway,
     /// `gateway.networking.k8s.io` GatewayClass, cluster-scoped.
     GatewayClass,
+    /// `isthmus.io` GatewayParameters.
+    GatewayParameters,
     /// `gateway.networking.k8s.io` GRPCRoute.
     GrpcRoute,
     /// `gateway.networking.k8s.io` HTTPRoute.
@@ -51,13 +53,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BackendTlsPolicy,
         Self::ClusterLink,
         Self::ConfigMap,
         Self::EndpointSlice,
         Self::Gateway,
         Self::GatewayClass,
+        Self::GatewayParameters,
         Self::GrpcRoute,
         Self::HttpRoute,
         Self::ListenerSet,
@@ -81,6 +84,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Gateway => "Gateway",
             Self::GatewayClass => "GatewayClass",
+            Self::GatewayParameters => "GatewayParameters",
             Self::GrpcRoute => "GRPCRoute",
             Self::HttpRoute => "HTTPRoute",
             Self::ListenerSet => "ListenerSet",
@@ -99,7 +103,7 @@ impl Kind {
     /// The API group; empty is the core group.
     pub fn group(self) -> &'static str {
         match self {
-            Self::ClusterLink => "isthmus.io",
+            Self::ClusterLink | Self::GatewayParameters => ISTHMUS_GROUP,
             Self::ConfigMap | Self::Namespace | Self::Secret | Self::Service => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::BackendTlsPolicy
@@ -120,7 +124,7 @@ impl Kind {
     /// The versions of the group in which the kind is read.
     pub fn versions(self) -> &'static [&'static str] {
         match self {
-            Self::ClusterLink => &["v1alpha1"],
+            Self::ClusterLink | Self::GatewayParameters => &["v1alpha1"],
             Self::BackendTlsPolicy => &["v1", "v1alpha3"],
             Self::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
             Self::TcpRoute | Self::UdpRoute => &["v1", "v1alpha2"],
@@ -148,6 +152,7 @@ impl Kind {
             | Self::ConfigMap
             | Self::EndpointSlice
             | Self::Gateway
+            | Self::GatewayParameters
             | Self::GrpcRoute
             | Self::HttpRoute
             | Self::ListenerSet
@@ -272,6 +277,8 @@ impl fmt::Debug for ObjectKey {
     }
 }
 
+/// The group of our own kinds.
+pub const ISTHMUS_GROUP: &str = "isthmus.io";
 /// The group of the Gateway API.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 /// The group of the Multi-Cluster Services API.

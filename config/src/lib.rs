@@ -36,7 +36,7 @@ pub mod translate;
 pub mod check;
 
 pub use crate::check::{Report, Warning, check, check_directory};
-pub use crate::context::{Context, IngressContext, Workload};
+pub use crate::context::{ClusterSetIps, Context, IngressContext, Unmeshed, Workload};
 pub use crate::error::{ConfigError, Origin, Reason};
 pub use crate::index::{ApplyOutcome, Index, Notice};
 pub use crate::kind::{Kind, ObjectKey, ObjectRef};
@@ -45,5 +45,5 @@ pub use crate::source::directory::{Directory, DirectoryError};
 pub use crate::source::{Content, SourceDocument};
 pub use crate::translate::{
     CONTROLLER_NAME, ConditionPart, ConditionType, GatewayStatus, ListenerStatus, LocalService,
-    ObjectCondition, Translation, local_services, translate,
+    ObjectCondition, ServedGateway, Translation, local_services, served_gateways, translate,
 };

@@ -7,6 +7,7 @@ pub mod backend_tls;
 pub mod core;
 pub mod gateway;
 pub mod mesh;
+pub mod parameters;
 pub mod route;
 
 use std::collections::BTreeMap;
@@ -16,8 +17,8 @@ use isthmus_model::policy::PeerAuthentication;
 
 pub use self::backend_tls::{BackendTlsPolicy, BackendTlsRoots, PolicyTarget, PolicyTargetRef};
 pub use self::core::{
-    AddressType, ConfigMap, EndpointConditions, EndpointSlice, Namespace, Secret, Service,
-    ServiceType, SessionAffinity, SliceEndpoint, SlicePort, TlsSecret,
+    AddressType, ConfigMap, EndpointConditions, EndpointSlice, IpFamily, IpFamilyPolicy, Namespace,
+    Secret, Service, ServiceType, SessionAffinity, SliceEndpoint, SlicePort, TlsSecret,
 };
 pub use self::gateway::{
     AllowedNamespaces, CaRef, FrontendTls, FrontendValidation, Gateway, GatewayAddress,
@@ -25,6 +26,10 @@ pub use self::gateway::{
     ReferenceGrant, RouteKind, SecretRef, Selector,
 };
 pub use self::mesh::{AccessRule, BundleSource, ClusterLink, NamePattern, ServiceExport};
+pub use self::parameters::{
+    GatewayMode, GatewayParameters, GatewayServiceType, ParametersRef, PodParameters,
+    ServiceParameters, TrafficPolicy,
+};
 pub use self::route::{
     BackendRef, BackendTargetRef, HttpRoute, HttpRule, ParentRef, ParentTarget, RouteFilter,
     StreamRoute,
@@ -44,6 +49,8 @@ pub struct Objects {
     pub endpoint_slices: BTreeMap<ObjectKey, EndpointSlice>,
     /// GatewayClasses, by name.
     pub gateway_classes: BTreeMap<ObjectName, GatewayClass>,
+    /// GatewayParameters.
+    pub gateway_parameters: BTreeMap<ObjectKey, GatewayParameters>,
     /// Gateways.
     pub gateways: BTreeMap<ObjectKey, Gateway>,
     /// GRPCRoutes, in the form of HTTPRoutes.
@@ -85,6 +92,9 @@ impl Objects {
             Object::EndpointSlice(v) => drop(self.endpoint_slices.insert(v.key.clone(), v)),
             Object::Gateway(v) => drop(self.gateways.insert(v.key.clone(), v)),
             Object::GatewayClass(v) => drop(self.gateway_classes.insert(v.name.clone(), v)),
+            Object::GatewayParameters(v) => {
+                drop(self.gateway_parameters.insert(v.key.clone(), v));
+            }
             Object::GrpcRoute(v) => drop(self.grpc_routes.insert(v.key.clone(), v)),
             Object::HttpRoute(v) => drop(self.http_routes.insert(v.key.clone(), v)),
             Object::ListenerSet(v) => drop(self.listener_sets.insert(v.key.clone(), v)),
@@ -124,6 +134,8 @@ impl Objects {
         self.config_maps.keys().for_each(|key| namespaced(Kind::ConfigMap, key));
         self.endpoint_slices.keys().for_each(|key| namespaced(Kind::EndpointSlice, key));
         self.gateways.keys().for_each(|key| namespaced(Kind::Gateway, key));
+        let parameters = self.gateway_parameters.keys();
+        parameters.for_each(|key| namespaced(Kind::GatewayParameters, key));
         self.grpc_routes.keys().for_each(|key| namespaced(Kind::GrpcRoute, key));
         self.http_routes.keys().for_each(|key| namespaced(Kind::HttpRoute, key));
         self.listener_sets.keys().for_each(|key| namespaced(Kind::ListenerSet, key));
@@ -162,6 +174,7 @@ pub(crate) enum Object {
     EndpointSlice(EndpointSlice),
     Gateway(Gateway),
     GatewayClass(GatewayClass),
+    GatewayParameters(GatewayParameters),
     GrpcRoute(HttpRoute),
     HttpRoute(HttpRoute),
     ListenerSet(ListenerSet),

@@ -12,6 +12,7 @@ pub(crate) mod document;
 pub(crate) mod gateway;
 pub(crate) mod mesh;
 pub(crate) mod metadata;
+pub(crate) mod parameters;
 pub(crate) mod route;
 pub(crate) mod yaml;
 

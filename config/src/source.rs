@@ -25,7 +25,8 @@ pub struct SourceDocument {
 /// What a document holds.
 #[derive(Clone, PartialEq)]
 pub enum Content {
-    /// An object, or a `List` of objects, as JSON.
+    /// An object, or a `List` of objects, as JSON, from an API server that has checked it
+    /// by its own schema: fields that are not known here are passed over.
     Object(Value),
     /// YAML or JSON text.
     Text {

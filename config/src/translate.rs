@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use isthmus_model::{ObjectName, Resource};
 
 pub use self::conditions::{ConditionPart, ConditionType, ObjectCondition};
+pub use self::gateways::{ServedGateway, served_gateways};
 pub(crate) use self::services::has_ready_endpoint;
 pub use self::services::{LocalService, local_services};
 use crate::context::Context;

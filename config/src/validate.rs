@@ -9,6 +9,7 @@ mod backend_tls;
 mod core;
 mod gateway;
 pub(crate) mod mesh;
+mod parameters;
 mod route;
 mod values;
 
@@ -20,63 +21,73 @@ use time::format_description::well_known::Rfc3339;
 use crate::error::{At, FieldError, Reason};
 use crate::kind::{Kind, ObjectKey, ObjectRef};
 use crate::objects::Object;
-use crate::raw::document::{DEFAULT_NAMESPACE, fields};
+use crate::raw::document::{DEFAULT_NAMESPACE, Schema, fields};
 use crate::raw::metadata::Metadata;
 use crate::raw::route::stream::RawStreamRoute as StreamRaw;
 
-/// Validates an object. `first_seen` is its creation time when it does not say one.
+/// Validates an object. `first_seen` is its creation time when it does not say one;
+/// `schema` says what is made of fields that are not known.
 pub(crate) fn validate(
     reference: &ObjectRef,
     value: &Value,
     first_seen: i64,
+    schema: Schema,
 ) -> Result<Object, FieldError> {
     let kind = reference.kind;
     match kind {
-        Kind::BackendTlsPolicy => backend_tls::backend_tls_policy(fields(kind, value)?, first_seen)
-            .map(Object::BackendTlsPolicy),
+        Kind::BackendTlsPolicy => {
+            backend_tls::backend_tls_policy(fields(kind, value, schema)?, first_seen)
+                .map(Object::BackendTlsPolicy)
+        }
         Kind::ClusterLink => {
-            mesh::cluster_link(fields(kind, value)?, first_seen).map(Object::ClusterLink)
+            mesh::cluster_link(fields(kind, value, schema)?, first_seen).map(Object::ClusterLink)
         }
         Kind::ConfigMap => {
-            core::config_map(fields(kind, value)?, first_seen).map(Object::ConfigMap)
+            core::config_map(fields(kind, value, schema)?, first_seen).map(Object::ConfigMap)
         }
-        Kind::EndpointSlice => {
-            core::endpoint_slice(fields(kind, value)?, first_seen).map(Object::EndpointSlice)
+        Kind::EndpointSlice => core::endpoint_slice(fields(kind, value, schema)?, first_seen)
+            .map(Object::EndpointSlice),
+        Kind::Gateway => {
+            gateway::gateway(fields(kind, value, schema)?, first_seen).map(Object::Gateway)
         }
-        Kind::Gateway => gateway::gateway(fields(kind, value)?, first_seen).map(Object::Gateway),
-        Kind::GatewayClass => {
-            gateway::gateway_class(fields(kind, value)?, first_seen).map(Object::GatewayClass)
+        Kind::GatewayClass => gateway::gateway_class(fields(kind, value, schema)?, first_seen)
+            .map(Object::GatewayClass),
+        Kind::GatewayParameters => {
+            let raw = fields(kind, value, schema)?;
+            parameters::gateway_parameters(raw, first_seen).map(Object::GatewayParameters)
         }
-        Kind::GrpcRoute => {
-            route::grpc_route(fields(kind, value)?, value, first_seen).map(Object::GrpcRoute)
-        }
-        Kind::HttpRoute => {
-            route::http_route(fields(kind, value)?, value, first_seen).map(Object::HttpRoute)
-        }
+        Kind::GrpcRoute => route::grpc_route(fields(kind, value, schema)?, value, first_seen)
+            .map(Object::GrpcRoute),
+        Kind::HttpRoute => route::http_route(fields(kind, value, schema)?, value, first_seen)
+            .map(Object::HttpRoute),
         Kind::ListenerSet => {
-            gateway::listener_set(fields(kind, value)?, first_seen).map(Object::ListenerSet)
+            gateway::listener_set(fields(kind, value, schema)?, first_seen).map(Object::ListenerSet)
         }
-        Kind::Namespace => core::namespace(fields(kind, value)?, first_seen).map(Object::Namespace),
-        Kind::PeerAuthentication => mesh::peer_authentication(fields(kind, value)?, first_seen)
-            .map(|(key, policy)| Object::PeerAuthentication(key, policy)),
-        Kind::ReferenceGrant => {
-            gateway::reference_grant(fields(kind, value)?, first_seen).map(Object::ReferenceGrant)
+        Kind::Namespace => {
+            core::namespace(fields(kind, value, schema)?, first_seen).map(Object::Namespace)
         }
-        Kind::Secret => core::secret(fields(kind, value)?, first_seen).map(Object::Secret),
-        Kind::Service => core::service(fields(kind, value)?, first_seen).map(Object::Service),
-        Kind::ServiceExport => {
-            mesh::service_export(fields(kind, value)?, first_seen).map(Object::ServiceExport)
+        Kind::PeerAuthentication => {
+            mesh::peer_authentication(fields(kind, value, schema)?, first_seen)
+                .map(|(key, policy)| Object::PeerAuthentication(key, policy))
         }
+        Kind::ReferenceGrant => gateway::reference_grant(fields(kind, value, schema)?, first_seen)
+            .map(Object::ReferenceGrant),
+        Kind::Secret => core::secret(fields(kind, value, schema)?, first_seen).map(Object::Secret),
+        Kind::Service => {
+            core::service(fields(kind, value, schema)?, first_seen).map(Object::Service)
+        }
+        Kind::ServiceExport => mesh::service_export(fields(kind, value, schema)?, first_seen)
+            .map(Object::ServiceExport),
         Kind::TcpRoute => {
-            let raw = fields::<StreamRaw>(kind, value)?;
+            let raw = fields::<StreamRaw>(kind, value, schema)?;
             route::stream_route(StreamRouteKind::Tcp, raw, value, first_seen).map(Object::TcpRoute)
         }
         Kind::TlsRoute => {
-            let raw = fields::<StreamRaw>(kind, value)?;
+            let raw = fields::<StreamRaw>(kind, value, schema)?;
             route::stream_route(StreamRouteKind::Tls, raw, value, first_seen).map(Object::TlsRoute)
         }
         Kind::UdpRoute => {
-            let raw = fields::<StreamRaw>(kind, value)?;
+            let raw = fields::<StreamRaw>(kind, value, schema)?;
             route::stream_route(StreamRouteKind::Udp, raw, value, first_seen).map(Object::UdpRoute)
         }
     }

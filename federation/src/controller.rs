@@ -4,12 +4,14 @@
 //! has changed, publishes when the plan differs, and gives sessions what they can take. It
 //! makes no decision of its own.
 
+mod begin;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use isthmus_certs::{Bundle, BundleStore, MeshTls, TlsError};
 use isthmus_discovery::{NodeReport, PublisherHandle};
@@ -19,6 +21,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use self::begin::begin;
+use crate::decided::Decided;
 use crate::index::{Beginning, Index};
 use crate::mcs::VipRange;
 use crate::peer::client::{ALPN, PeerClient};
@@ -26,8 +30,7 @@ use crate::peer::dialer::PeerDialer;
 use crate::peer::event::{EVENTS_QUEUED, Event};
 use crate::peer::server;
 use crate::plan::{Configuration, OwnCluster};
-use crate::proto::start_epoch;
-use crate::state::{FILE_VERSION, SavedState, StateFile};
+use crate::state::{SavedState, StateFile};
 use crate::status::Status;
 
 /// Who this controller is.
@@ -45,6 +48,13 @@ pub struct ControllerOptions {
     pub state_dir: PathBuf,
     /// The range of ClusterSetIPs.
     pub vip_range: VipRange,
+    /// The secret that endpoint ids are made with; `None` takes the one of the state file.
+    /// A controller that runs now on this machine and now on that must be given it, or
+    /// every peer sees other endpoints after a move.
+    pub endpoint_secret: Option<[u8; 32]>,
+    /// Where the own east-west gateway reaches this controller for its peers; `None` where
+    /// that is the address of the listener.
+    pub advertised: Option<SocketAddr>,
 }
 
 /// What the controller works with.
@@ -97,6 +107,7 @@ pub enum ControllerError {
 #[derive(Debug)]
 pub struct Controller {
     status: watch::Receiver<Arc<Status>>,
+    decided: watch::Receiver<Option<Arc<Decided>>>,
     drain: Drain,
     task: JoinSet<()>,
 }
@@ -116,7 +127,8 @@ impl Controller {
         let listen = parts.listener.local_addr().map_err(ControllerError::Listener)?;
         let tls = parts.tls.server_config(&[ALPN]).map_err(ControllerError::Tls)?;
         let file = StateFile::new(&options.state_dir);
-        let (saved, saved_age) = begin(&file, wall)?;
+        let (mut saved, saved_age) = begin(&file, wall)?;
+        saved.secret = options.endpoint_secret.unwrap_or(saved.secret);
         // The epoch must be on disk before the first peer hears of it.
         file.save(&saved)
             .map_err(|source| ControllerError::State { dir: options.state_dir.clone(), source })?;
@@ -126,6 +138,8 @@ impl Controller {
         let (events, inbox) = mpsc::channel(EVENTS_QUEUED);
         let status = watch::Sender::new(Arc::new(index.status(now)));
         let (reader, drain) = (status.subscribe(), Drain::new());
+        let decided = watch::Sender::new(None);
+        let decisions = decided.subscribe();
         let mut tasks = JoinSet::new();
         tasks.spawn(server::serve(parts.listener, tls, events.clone()));
         let owner = Owner {
@@ -139,6 +153,7 @@ impl Controller {
             events,
             inbox,
             status,
+            decided,
             file,
             clients: BTreeMap::new(),
             tasks,
@@ -149,12 +164,17 @@ impl Controller {
         };
         let mut task = JoinSet::new();
         task.spawn(owner.run(drain.stop()));
-        Ok(Self { status: reader, drain, task })
+        Ok(Self { status: reader, decided: decisions, drain, task })
     }
 
     /// The state of federation, refreshed every second and with each change.
     pub fn status(&self) -> watch::Receiver<Arc<Status>> {
         self.status.clone()
+    }
+
+    /// What was decided last, with each change of it; `None` before the first plan.
+    pub fn decided(&self) -> watch::Receiver<Option<Arc<Decided>>> {
+        self.decided.clone()
     }
 
     /// Saves the state and ends the sessions. Proxies keep what they have.
@@ -176,6 +196,7 @@ struct Owner {
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     status: watch::Sender<Arc<Status>>,
+    decided: watch::Sender<Option<Arc<Decided>>>,
     file: StateFile,
     clients: BTreeMap<ClusterId, AbortHandle>,
     /// The server and the clients.
@@ -240,6 +261,7 @@ impl Owner {
         if now >= self.status_at {
             self.status_at = now + STATUS_INTERVAL;
             self.status.send_replace(Arc::new(self.index.status(now)));
+            self.tell_decided();
         }
         if now >= self.save_at && self.saves.is_empty() && self.index.take_unsaved() {
             self.save_at = now + SAVE_INTERVAL;
@@ -247,6 +269,24 @@ impl Owner {
             // A full disk must not stop replication; the next change tries again.
             self.saves.spawn_blocking(move || save(&file, &state));
         }
+    }
+
+    /// Tells what was decided, if it is not what was told before.
+    fn tell_decided(&self) {
+        let Some(next) = self.index.decided() else { return };
+        self.decided.send_if_modified(|told| {
+            // Both are kept as they are while they do not change.
+            let same = told.as_ref().is_some_and(|told| {
+                Arc::ptr_eq(&told.plan, &next.plan)
+                    && Arc::ptr_eq(&told.configuration, &next.configuration)
+                    && told.peers == next.peers
+                    && told.refused_links == next.refused_links
+            });
+            if !same {
+                *told = Some(Arc::new(next));
+            }
+            !same
+        });
     }
 
     fn deadline(&self) -> Instant {
@@ -308,42 +348,8 @@ fn save(file: &StateFile, state: &SavedState) {
     }
 }
 
-/// What to begin with: what was saved, or a new state; with the epoch of this start.
-fn begin(file: &StateFile, wall: SystemTime) -> Result<(SavedState, Duration), ControllerError> {
-    let seconds = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut random = [0; 40];
-    aws_lc_rs::rand::fill(&mut random).map_err(|_| ControllerError::Random)?;
-    let (mut secret, mut word) = ([0; 32], [0; 8]);
-    secret.copy_from_slice(&random[..32]);
-    word.copy_from_slice(&random[32..]);
-    let word = u64::from_le_bytes(word);
-    match file.load() {
-        Some(mut saved) => {
-            // A clock that went back makes the age unknown, which is as good as old.
-            let age =
-                seconds.checked_sub(saved.saved_at).map_or(Duration::MAX, Duration::from_secs);
-            saved.epoch = start_epoch(Some(saved.epoch), seconds, word);
-            Ok((saved, age))
-        }
-        None => {
-            let saved = SavedState {
-                version: FILE_VERSION,
-                epoch: start_epoch(None, seconds, word),
-                secret,
-                saved_at: seconds,
-                vips: Vec::new(),
-                links: BTreeMap::new(),
-                peers: BTreeMap::new(),
-            };
-            Ok((saved, Duration::ZERO))
-        }
-    }
-}
-
-fn own_cluster(
-    options: ControllerOptions,
-    federation_listen: SocketAddr,
-) -> (OwnCluster, VipRange) {
+fn own_cluster(options: ControllerOptions, listen: SocketAddr) -> (OwnCluster, VipRange) {
+    let federation_listen = options.advertised.unwrap_or(listen);
     let own = OwnCluster {
         cluster: options.cluster,
         trust_domain: options.trust_domain,

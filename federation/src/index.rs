@@ -26,7 +26,7 @@ use crate::plan::{
 };
 use crate::proto::{
     BundleDocument, Exporter, ExporterSettings, Frame, Importer, ImporterSettings, PeerRules,
-    Request,
+    Request, ServiceName,
 };
 use crate::state::{FILE_VERSION, SavedSide, SavedState};
 
@@ -53,6 +53,8 @@ pub(crate) struct Index {
     session_count: u64,
     links: LinkTable,
     vips: VipPool,
+    /// The ports of imports for pods without a sidecar, as of the last plan.
+    unmeshed: BTreeMap<(ServiceName, u16), u16>,
     secret_bytes: [u8; 32],
     secret: EndpointSecret,
     epoch: u64,
@@ -61,7 +63,7 @@ pub(crate) struct Index {
     /// Peers of a former run that are not linked yet.
     restorable: BTreeMap<ClusterId, SavedSide>,
     restored_lease: Option<Duration>,
-    plan: Option<Plan>,
+    plan: Option<Arc<Plan>>,
     generation: Generation,
     changed: bool,
     unsaved: bool,
@@ -100,6 +102,7 @@ impl Index {
             session_count: 0,
             links: LinkTable::new(now, LinkTableLimits::default(), links),
             vips: VipPool::new(vip_range, saved.vips),
+            unmeshed: BTreeMap::new(),
             secret_bytes: saved.secret,
             secret: EndpointSecret::new(&saved.secret),
             epoch: saved.epoch,
@@ -180,12 +183,18 @@ impl Index {
             self.vips = next.federated.vips.clone();
             self.unsaved = true;
         }
+        self.unmeshed.clone_from(&next.federated.unmeshed);
         for (cluster, peer) in &mut self.peers {
             let entries = next.federated.publications.get(cluster).cloned().unwrap_or_default();
             peer.exporter.set_entries(entries);
         }
-        let former = self.plan.replace(next);
-        let plan = self.plan.as_ref()?;
+        // An equal plan stays the same value, so nobody is woken for it.
+        let former = self.plan.take();
+        let plan = match &former {
+            Some(former) if **former == next => Arc::clone(former),
+            Some(_) | None => Arc::new(next),
+        };
+        self.plan = Some(Arc::clone(&plan));
         if former.is_some_and(|former| former.resources == plan.resources) {
             return None;
         }
@@ -263,6 +272,9 @@ impl Index {
                 bundles: &bundles,
                 secret: &self.secret,
                 vips: &self.vips,
+                clusterset_ips: &configuration.context.clusterset_ips,
+                unmeshed: configuration.context.unmeshed.as_ref(),
+                unmeshed_ports: &self.unmeshed,
             },
         )
     }

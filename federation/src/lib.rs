@@ -9,7 +9,8 @@
 //! 5. `index`: everything that is known, with one owner.
 //! 6. `state`: what survives a restart.
 //! 7. [`controller`]: the task that owns the index, and everything around it.
-//! 8. [`status`]: what `isthmus status` shows.
+//! 8. [`decided`]: what the controller decided, for whoever writes it into a cluster.
+//! 9. [`status`]: what `isthmus status` shows.
 
 pub mod proto;
 
@@ -25,9 +26,12 @@ mod state;
 
 pub mod controller;
 
+pub mod decided;
+
 pub mod status;
 
 pub use crate::controller::{Controller, ControllerError, ControllerOptions, ControllerParts};
+pub use crate::decided::{Decided, PeerState};
 pub use crate::mcs::{VipRange, VipRangeInvalid};
 pub use crate::peer::dialer::{DialFuture, HboneDialer, PeerDialer, PeerStream};
 pub use crate::plan::{Configuration, Plan};

@@ -11,9 +11,10 @@
 //! 2. [`endpoint_id`]: local endpoints get ids that say nothing.
 //! 3. [`export`]: what each peer gets to see, and the gateway's allow-list.
 //! 4. [`import`]: merged services with endpoints of all clusters.
-//! 5. [`peer`]: linked clusters, trust bundles, and the reserved service of controllers.
-//! 6. [`link`]: measured links, without their noise.
-//! 7. [`translate`]: the inputs from configuration, and its resources merged in.
+//! 5. [`unmeshed`]: who serves imports to pods without a sidecar, and at which port.
+//! 6. [`peer`]: linked clusters, trust bundles, and the reserved service of controllers.
+//! 7. [`link`]: measured links, without their noise.
+//! 8. [`translate`]: the inputs from configuration, and its resources merged in.
 
 pub mod inputs;
 
@@ -22,6 +23,8 @@ pub mod endpoint_id;
 pub mod export;
 
 pub mod import;
+
+pub mod unmeshed;
 
 pub mod peer;
 
@@ -34,8 +37,8 @@ use std::sync::Arc;
 
 use isthmus_model::{ClusterId, Resource, ResourceKey, Service, ServiceKey};
 
-use crate::mcs::{Condition, VipPool};
-use crate::proto::{Entry, EntryKey, ServiceName};
+use crate::mcs::{Condition, ImportPort, VipPool};
+use crate::proto::{Entry, EntryKey, ExportedMetadata, ExportedTraffic, ServiceName};
 
 pub use self::endpoint_id::EndpointSecret;
 pub use self::inputs::{ExportInvalid, Inputs, LinkRules, OwnCluster, OwnExport, PeerView};
@@ -55,8 +58,10 @@ pub struct Federated {
     pub export_conditions: BTreeMap<ServiceName, Vec<Condition>>,
     /// ServiceImports: who contributes, who won, and their conditions.
     pub import_status: BTreeMap<ServiceName, ImportStatus>,
-    /// The ClusterSetIPs, to be kept.
+    /// The ClusterSetIPs of our own range, to be kept.
     pub vips: VipPool,
+    /// The port at which the gateway serves a port of an import to pods without a sidecar.
+    pub unmeshed: BTreeMap<(ServiceName, u16), u16>,
 }
 
 /// The status of one ServiceImport.
@@ -70,6 +75,12 @@ pub struct ImportStatus {
     pub conditions: Vec<Condition>,
     /// What the exports disagree about.
     pub conflict: Option<String>,
+    /// Its ports, with the clusters that expose each.
+    pub ports: Vec<ImportPort>,
+    /// How its traffic is spread.
+    pub traffic: ExportedTraffic,
+    /// Its labels and annotations.
+    pub metadata: ExportedMetadata,
 }
 
 /// Decides what follows from the inputs.
@@ -79,6 +90,8 @@ pub fn federate(inputs: &Inputs<'_>) -> Federated {
     let mut resources = Vec::new();
     resources.extend(exported.resources);
     resources.extend(imported.resources);
+    let unmeshed = unmeshed::plan_unmeshed(inputs, &imported.services);
+    resources.extend(unmeshed.resources);
     resources.extend(peer::plan_peers(inputs));
     let mut export_conditions = exported.conditions;
     for (name, conditions) in &mut export_conditions {
@@ -93,6 +106,7 @@ pub fn federate(inputs: &Inputs<'_>) -> Federated {
         export_conditions,
         import_status: imported.status,
         vips: imported.vips,
+        unmeshed: unmeshed.ports,
     }
 }
 

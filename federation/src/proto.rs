@@ -46,8 +46,9 @@ pub mod importer;
 
 pub use self::admit::{PeerRules, Refused, RefusedCounts};
 pub use self::entry::{
-    BundleDocument, ClusterProperties, EndpointSummary, Entry, EntryKey, ExportedService,
-    ExportedTraffic, GatewayInfo, ServiceName, SessionAffinity, SummaryEndpoint,
+    BundleDocument, ClusterProperties, EndpointSummary, Entry, EntryKey, ExportedMetadata,
+    ExportedService, ExportedTraffic, GatewayInfo, IpFamily, ServiceName, SessionAffinity,
+    SummaryEndpoint,
 };
 pub use self::exporter::{Exporter, ExporterSettings, SubscribeOutcome};
 pub use self::frame::{Body, Change, Frame, Position, Request, start_epoch};

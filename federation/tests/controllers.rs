@@ -111,6 +111,8 @@ impl Cluster {
             version: "test".into(),
             state_dir: self.folder.path().to_owned(),
             vip_range: "127.64.0.0/16".parse().unwrap(),
+            endpoint_secret: None,
+            advertised: None,
         };
         self.controller = Some(Controller::start(options, parts).unwrap());
     }
@@ -147,7 +149,7 @@ impl Cluster {
             }
         });
         let identity = system(&self.id, "isthmus-eastwest");
-        Arc::new(HboneDialer::new(address, identity, controller).unwrap())
+        Arc::new(HboneDialer::new(&address.to_string(), identity, controller).unwrap())
     }
 
     fn bundle(&self) -> String {

@@ -13,17 +13,16 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use isthmus_certs::provider;
+use isthmus_certs::{pem, provider};
 use isthmus_model::gateway::ClientValidation;
 use isthmus_model::hosts::HostTable;
 use isthmus_model::snapshot::FrontKey;
 use isthmus_model::{Certificate, Generation, Hostname, ListenerProtocol, Snapshot};
 use isthmus_proxy::{TlsSource, Worker};
+use isthmus_runtime::error_chain;
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::client_certificates;
 
@@ -116,11 +115,14 @@ fn configs(inputs: &[Input], alpn: &[Vec<u8>]) -> HostTable<Arc<ServerConfig>> {
     for input in inputs {
         let known = made.iter().find(|(validation, _)| **validation == input.validation);
         let config = match known {
-            Some((_, config)) => Some(Arc::clone(config)),
-            None => config(&resolver, input.validation.as_ref(), alpn),
+            Some((_, config)) => Arc::clone(config),
+            None => {
+                let config = config(&resolver, input.validation.as_ref(), alpn);
+                let Some(config) = config else { continue };
+                made.push((&input.validation, Arc::clone(&config)));
+                config
+            }
         };
-        let Some(config) = config else { continue };
-        made.push((&input.validation, Arc::clone(&config)));
         configs.slot(input.hostname.as_ref(), || config);
     }
     configs
@@ -167,11 +169,8 @@ fn resolver(inputs: &[Input]) -> Option<Resolver> {
 }
 
 fn certified_key(certificate: &Certificate) -> Result<CertifiedKey, String> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|error| error.to_string())?;
-    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes())
-        .map_err(|error| error.to_string())?;
+    let (chain, key) = pem::chain_and_key(&certificate.chain_pem, &certificate.key_pem)
+        .map_err(|error| error_chain(&error))?;
     // Checks that key and certificate belong together.
     CertifiedKey::from_der(chain, key, &provider()).map_err(|error| error.to_string())
 }

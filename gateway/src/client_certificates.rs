@@ -8,16 +8,14 @@
 
 use std::sync::Arc;
 
-use isthmus_certs::provider;
+use isthmus_certs::{pem, provider};
 use isthmus_model::gateway::ClientValidation;
+use isthmus_runtime::error_chain;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
-};
-use rustls_pki_types::pem::PemObject;
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 /// The verifier of a listener; always one, so that a mistake lets nobody in.
@@ -34,12 +32,8 @@ pub(crate) fn verifier(validation: &ClientValidation) -> Arc<dyn ClientCertVerif
     }
 }
 
-fn strict(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
+fn strict(roots_pem: &str) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let roots = pem::roots(roots_pem).map_err(|error| error_chain(&error))?;
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
         .map_err(|error| error.to_string())

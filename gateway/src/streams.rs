@@ -12,10 +12,11 @@ use std::sync::Arc;
 use isthmus_model::decision::weighted;
 use isthmus_model::snapshot::{FrontKey, ListenerEntry};
 use isthmus_model::{
-    Assignment, BackendTarget, ListenerProtocol, ServiceKey, Snapshot, Step, StreamRoute, Trail,
+    Assignment, BackendTarget, Listener, ListenerProtocol, ServiceKey, Snapshot, Step, StreamRoute,
+    Trail,
 };
 use isthmus_proxy::tcp::{Leg, relay_leg};
-use isthmus_proxy::{Client, Worker, explain_assignment};
+use isthmus_proxy::{Client, UpstreamTls, Worker, explain_assignment};
 use isthmus_runtime::clock;
 use isthmus_telemetry::{AccessRecord, HopRole, Protocol, ResponseFlag};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -150,7 +151,8 @@ pub(crate) async fn carry<S>(
         };
         match route_stream(&snapshot, entry, name, worker.random(), &mut Trail::off()) {
             StreamChoice::Forward { route, assignment } => {
-                (route.name.clone(), Arc::clone(assignment))
+                let tls = upstream_tls(&snapshot, &entry.listener, assignment);
+                (route.name.clone(), Arc::clone(assignment), tls)
             }
             StreamChoice::Refuse { route, flag, detail } => {
                 let route = route.map_or("", |route| route.name.as_str());
@@ -158,9 +160,31 @@ pub(crate) async fn carry<S>(
             }
         }
     };
-    let (route, assignment) = chosen;
-    let leg = Leg { role: HopRole::Ingress, protocol, route };
+    let (route, assignment, tls) = chosen;
+    let leg = Leg { role: HopRole::Ingress, protocol, route, tls };
     relay_leg(Rc::clone(worker), client, stream, leg, assignment).await;
+}
+
+/// The TLS towards plain endpoints of an assignment, where the bytes are clear here: what
+/// is passed through has the client's own.
+///
+/// Spec: Gateway API BackendTLSPolicy.
+fn upstream_tls(
+    snapshot: &Snapshot,
+    listener: &Listener,
+    assignment: &Assignment,
+) -> Option<UpstreamTls> {
+    match listener.protocol {
+        ListenerProtocol::Tcp | ListenerProtocol::TlsTerminate => {}
+        ListenerProtocol::Http
+        | ListenerProtocol::Https
+        | ListenerProtocol::TlsPassthrough
+        | ListenerProtocol::Udp => return None,
+    }
+    let policy = snapshot.backend_tls(&assignment.service, assignment.port)?;
+    let shown = listener.backend_certificate.as_deref();
+    let certificate = shown.and_then(|name| snapshot.certificate(name).cloned());
+    Some(UpstreamTls { policy: Arc::clone(policy), certificate })
 }
 
 /// Why a connection or datagram was not carried.

@@ -140,7 +140,8 @@ pub struct Plan {
 }
 
 /// Plans objects that are ours as a whole: every desired object gets the label
-/// [`MANAGED_LABEL`], and an observed one with this label that is not desired is deleted.
+/// [`MANAGED_LABEL`] and the annotation [`HASH_ANNOTATION`], and an observed one with both
+/// that is not desired is deleted.
 ///
 /// `observed` are the objects as the server has them; those of others may be among them
 /// and are left alone. An object that is already being deleted is not deleted again.
@@ -232,7 +233,8 @@ fn by_id(objects: &[Value]) -> Result<Vec<(ObjectId, &Value)>, PlanError> {
 fn marked(object: &Value) -> Value {
     let mut body = object.clone();
     let mut hasher = DefaultHasher::new();
-    // Maps are ordered, so equal objects have equal text.
+    // Planners build an object in one way, so equal objects have equal text; another order
+    // of a later release costs one write.
     object.to_string().hash(&mut hasher);
     let hash = format!("{:016x}", hasher.finish());
     body["metadata"]["labels"][MANAGED_LABEL] = json!(FIELD_MANAGER);
@@ -244,7 +246,12 @@ fn annotation(object: &Value) -> Option<&str> {
     object.pointer("/metadata/annotations")?.get(HASH_ANNOTATION)?.as_str()
 }
 
+/// Label and hash: controllers of Kubernetes copy the labels of an object to what they make
+/// of it, as those of a Service to its EndpointSlices.
 fn is_managed(object: &Value) -> bool {
+    if annotation(object).is_none() {
+        return false;
+    }
     let labels = object.pointer("/metadata/labels");
     labels.and_then(|labels| labels.get(MANAGED_LABEL)?.as_str()) == Some(FIELD_MANAGER)
 }

@@ -10,7 +10,15 @@
 //! 2. [`source`]: watchers fill a cache, which gives whole states of the objects.
 //! 3. [`lease`]: one of several replicas leads, and knows until when.
 //! 4. [`apply`]: desired and observed objects to a plan, and the plan's execution.
-//! 5. [`token_review`]: a service-account token to the pod that holds it.
+//! 5. [`keep`]: the leader's own state in a Secret; [`token_review`]: a service-account token to the pod that holds it.
+//! 6. [`events`]: conditions that turn bad or good, said on the objects themselves.
+//! 7. [`link`]: what another cluster must know for a link to this one.
+//! 8. [`inspect`]: the state of a cluster, for the operator's commands.
+//! 9. [`status`]: what came of the objects, as their desired statuses.
+//! 10. [`install`]: single reads and writes for the commands that install and remove.
+//! 11. [`provision`]: what every Gateway needs, as desired objects.
+//! 12. [`observed`]: the objects that we have made, as the server has them.
+//! 13. [`mcs`]: ServiceImports, derived Services and EndpointSlices of what is decided.
 
 pub mod client;
 
@@ -20,15 +28,38 @@ pub mod source;
 
 pub mod lease;
 
+pub mod observed;
+
 pub mod apply;
 
+pub mod keep;
+
 pub mod token_review;
+
+mod time;
+
+pub mod provision;
+
+pub mod status;
+
+pub mod mcs;
+
+pub mod events;
+
+pub mod link;
+
+pub mod inspect;
+
+pub mod install;
 
 pub use crate::apply::{
     Action, Executor, Failure, ObjectId, Plan, PlanError, Report, plan, plan_status,
 };
 pub use crate::client::{Access, ConnectError, Connection, connect};
+pub use crate::keep::{KeepError, Keeper};
 pub use crate::lease::{Campaign, Leadership, LeaseSettings};
+pub use crate::observed::{ManagedKind, Observed};
 pub use crate::source::{NodeState, Pending, PodState, Selection, Source, State};
-pub use crate::token_review::{PodIdentity, ReviewError, TokenReviewer};
+pub use crate::time::rfc3339;
+pub use crate::token_review::TokenReviewer;
 pub use kube::Client;

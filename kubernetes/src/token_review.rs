@@ -6,95 +6,16 @@
 //! must use the token's service account, and it must not be terminating or ended.
 
 use std::fmt;
+use std::future::Future;
+use std::time::Duration;
 
+use isthmus_certs::{ReviewError, ReviewFuture, ReviewedWorkload};
+use isthmus_model::Label;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use kube::{Api, Client};
-
-/// Who holds a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodIdentity {
-    /// The namespace of pod and service account.
-    pub namespace: String,
-    /// The service account.
-    pub service_account: String,
-    /// The pod's name.
-    pub pod: String,
-    /// The pod's uid.
-    pub pod_uid: String,
-}
-
-/// Why a token does not identify a pod.
-#[derive(Debug, thiserror::Error)]
-pub enum ReviewError {
-    /// The token is not for us.
-    #[error("the token is not for the audience {AUDIENCE:?}: project it with this audience")]
-    Audience,
-    /// The API server does not accept the token.
-    #[error("the API server does not accept the token: {message}")]
-    Refused {
-        /// What it says.
-        message: String,
-    },
-    /// The token belongs to a user or node and not to a service account.
-    #[error("the token belongs to {user:?}, which is not a service account")]
-    NotAServiceAccount {
-        /// The user's name, cut to 120 characters.
-        user: String,
-    },
-    /// The token is not bound to a pod.
-    #[error("the token is not bound to a pod: use a projected token of the pod itself")]
-    NotBound,
-    /// The pod does not exist, or another one has taken its name.
-    #[error("the token's pod {namespace}/{pod} does not exist any more")]
-    PodGone {
-        /// The namespace.
-        namespace: String,
-        /// The pod.
-        pod: String,
-    },
-    /// The pod runs as another service account.
-    #[error("pod {namespace}/{pod} does not run as the token's service account")]
-    PodAccount {
-        /// The namespace.
-        namespace: String,
-        /// The pod.
-        pod: String,
-    },
-    /// The pod is ending or has ended.
-    #[error("pod {namespace}/{pod} is terminating or has ended")]
-    PodEnding {
-        /// The namespace.
-        namespace: String,
-        /// The pod.
-        pod: String,
-    },
-    /// The API server cannot be asked.
-    #[error("the API server cannot be asked to {action}")]
-    Request {
-        /// What for.
-        action: &'static str,
-        /// What the client says.
-        source: Box<kube::Error>,
-    },
-}
-
-impl ReviewError {
-    /// Whether the same token may be accepted later.
-    pub fn is_temporary(&self) -> bool {
-        match self {
-            Self::Request { .. } => true,
-            Self::Audience
-            | Self::Refused { .. }
-            | Self::NotAServiceAccount { .. }
-            | Self::NotBound
-            | Self::PodGone { .. }
-            | Self::PodAccount { .. }
-            | Self::PodEnding { .. } => false,
-        }
-    }
-}
+use tokio::time::timeout;
 
 /// Reviews tokens of one cluster.
 #[derive(Clone)]
@@ -109,28 +30,23 @@ impl TokenReviewer {
     }
 
     /// Finds the pod that holds a token with the audience [`AUDIENCE`].
-    ///
-    /// # Errors
-    ///
-    /// [`ReviewError`] says what is wrong with the token or its pod; only
-    /// [`ReviewError::Request`] may pass.
-    pub async fn review(&self, token: &str) -> Result<PodIdentity, ReviewError> {
-        let review = TokenReview {
-            spec: TokenReviewSpec {
-                audiences: Some(vec![AUDIENCE.to_owned()]),
-                token: Some(token.to_owned()),
-            },
-            ..TokenReview::default()
-        };
-        let failed =
-            |action| move |source| ReviewError::Request { action, source: Box::new(source) };
+    async fn find(&self, token: String) -> Result<ReviewedWorkload, ReviewError> {
+        let spec =
+            TokenReviewSpec { audiences: Some(vec![AUDIENCE.to_owned()]), token: Some(token) };
+        let review = TokenReview { spec, ..TokenReview::default() };
         let api: Api<TokenReview> = Api::all(self.client.clone());
-        let answer = api.create(&PostParams::default(), &review).await;
-        let answer = answer.map_err(failed("review a token"))?;
+        let parameters = PostParams::default();
+        let answer = asked("review a token", REQUEST_MAX, api.create(&parameters, &review)).await?;
         let claimed = claim(&answer.status.unwrap_or_default())?;
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &claimed.namespace);
-        let pod = pods.get_opt(&claimed.pod).await.map_err(failed("read the token's pod"))?;
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), claimed.namespace.as_str());
+        let pod = asked("read the token's pod", REQUEST_MAX, pods.get_opt(&claimed.pod)).await?;
         judge(claimed, pod.as_ref())
+    }
+}
+
+impl isthmus_certs::TokenReviewer for TokenReviewer {
+    fn review(&self, token: String) -> ReviewFuture<'_> {
+        Box::pin(self.find(token))
     }
 }
 
@@ -140,63 +56,103 @@ impl fmt::Debug for TokenReviewer {
     }
 }
 
+/// One request to the API server, with a limit for its answer.
+async fn asked<T>(
+    action: &'static str,
+    limit: Duration,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ReviewError> {
+    let because = match timeout(limit, request).await {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", limit.as_secs()),
+    };
+    let reason = format!("the API server cannot be asked to {action}: {because}");
+    Err(ReviewError::Unavailable { reason })
+}
+
 /// Reads what the API server says of a token.
-fn claim(status: &TokenReviewStatus) -> Result<PodIdentity, ReviewError> {
+fn claim(status: &TokenReviewStatus) -> Result<ReviewedWorkload, ReviewError> {
     if status.authenticated != Some(true) {
         let message = status.error.as_deref().unwrap_or("it is not valid");
-        return Err(ReviewError::Refused { message: message.to_owned() });
+        // The one reason that a caller can mend by itself, and the API server has no
+        // field for it.
+        if message.contains(EXPIRED) {
+            return Err(ReviewError::Expired);
+        }
+        return Err(denied(format_args!("the API server does not accept it: {message}")));
     }
     // Spec: TokenReview `status.audiences`: a server that does not know audiences leaves
     // it empty, and then the token is for the server itself.
     let audiences = status.audiences.as_deref().unwrap_or_default();
     if !audiences.iter().any(|audience| audience == AUDIENCE) {
-        return Err(ReviewError::Audience);
+        let reason = "it is not for the audience";
+        return Err(denied(format_args!("{reason} {AUDIENCE:?}: project it with this audience")));
     }
     let user = status.user.clone().unwrap_or_default();
     let name = user.username.unwrap_or_default();
     let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
     let Some((namespace, service_account)) = account else {
-        return Err(ReviewError::NotAServiceAccount { user: name.chars().take(120).collect() });
+        let user: String = name.chars().take(USER_CHARS_MAX).collect();
+        return Err(denied(format_args!("it is of {user:?}, which is not a service account")));
+    };
+    let label = |name: &str| {
+        Label::new(name).map_err(|error| {
+            denied(format_args!(
+                "the name {name:?} of its account cannot be in an identity: {error}"
+            ))
+        })
     };
     let extra = user.extra.unwrap_or_default();
     let one = |key: &str| match extra.get(key).map(Vec::as_slice) {
         Some([value]) if !value.is_empty() => Ok(value.clone()),
-        Some(_) | None => Err(ReviewError::NotBound),
+        Some(_) | None => {
+            Err(denied("it is not bound to a pod: use a projected token of the pod itself"))
+        }
     };
-    Ok(PodIdentity {
-        namespace: namespace.to_owned(),
-        service_account: service_account.to_owned(),
+    Ok(ReviewedWorkload {
+        namespace: label(namespace)?,
+        service_account: label(service_account)?,
         pod: one(POD_NAME)?,
         pod_uid: one(POD_UID)?,
     })
 }
 
 /// Compares the claim with the pod that exists.
-fn judge(claimed: PodIdentity, pod: Option<&Pod>) -> Result<PodIdentity, ReviewError> {
-    let place = || (claimed.namespace.clone(), claimed.pod.clone());
+fn judge(claimed: ReviewedWorkload, pod: Option<&Pod>) -> Result<ReviewedWorkload, ReviewError> {
+    // Another pod may have taken the name.
     let is_same = |pod: &&Pod| pod.metadata.uid.as_deref() == Some(claimed.pod_uid.as_str());
-    let Some(pod) = pod.filter(is_same) else {
-        let (namespace, pod) = place();
-        return Err(ReviewError::PodGone { namespace, pod });
-    };
+    let pod = pod.filter(is_same).ok_or(ReviewError::PodGone)?;
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
     if account != Some(claimed.service_account.as_str()) {
-        let (namespace, pod) = place();
-        return Err(ReviewError::PodAccount { namespace, pod });
+        let (namespace, pod) = (&claimed.namespace, &claimed.pod);
+        let account = "does not run as the token's service account";
+        return Err(denied(format_args!("pod {namespace}/{pod} {account}")));
     }
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded")) {
-        let (namespace, pod) = place();
-        return Err(ReviewError::PodEnding { namespace, pod });
+        return Err(ReviewError::PodGone);
     }
     Ok(claimed)
 }
 
+fn denied(reason: impl fmt::Display) -> ReviewError {
+    ReviewError::Denied { reason: reason.to_string() }
+}
+
 /// The audience that a token must be projected with.
 pub const AUDIENCE: &str = "isthmus";
+/// What the API server says of a token that has ended: "service account token has expired",
+/// and of one by an OIDC issuer "token is expired".
+const EXPIRED: &str = "expired";
 /// Spec: KEP-1205, bound service account tokens.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+/// The limit of each of the two requests of a review; together they stay below the 10 s
+/// that the authority gives a pod's request.
+const REQUEST_MAX: Duration = Duration::from_secs(4);
+/// How much of a user's name an error repeats.
+const USER_CHARS_MAX: usize = 120;
 
 #[cfg(test)]
 mod tests {
@@ -222,7 +178,7 @@ mod tests {
     }
 
     #[expect(clippy::unwrap_in_result, reason = "the pod of the test is well-formed")]
-    fn judged(change: impl FnOnce(&mut Value)) -> Result<PodIdentity, String> {
+    fn judged(change: impl FnOnce(&mut Value)) -> Result<ReviewedWorkload, String> {
         let mut pod = json!({
             "metadata": {"name": "web-1", "uid": "u1"},
             "spec": {"serviceAccountName": "web", "containers": []},
@@ -238,8 +194,8 @@ mod tests {
     fn a_bound_token_names_its_pod() {
         let identity = judged(|_| ()).unwrap();
         let want = ("shop", "web", "web-1", "u1");
-        let PodIdentity { namespace, service_account, pod, pod_uid } = &identity;
-        assert_eq!((&**namespace, &**service_account, &**pod, &**pod_uid), want);
+        let ReviewedWorkload { namespace, service_account, pod, pod_uid } = &identity;
+        assert_eq!((namespace.as_str(), service_account.as_str(), &**pod, &**pod_uid), want);
     }
 
     #[test]
@@ -250,15 +206,34 @@ mod tests {
         let user = refusal(|s| s["user"]["username"] = json!("system:node:n1"));
         assert!(user.contains("not a service account"));
         assert!(refusal(|s| s["user"]["extra"] = json!({})).contains("not bound"));
+        let dotted = "system:serviceaccount:shop:web.v1";
+        let account = refusal(|s| s["user"]["username"] = json!(dotted));
+        assert!(account.contains("\"web.v1\""), "{account}");
+    }
+
+    #[test]
+    fn a_token_that_has_ended_is_told_from_one_that_was_never_good() {
+        let ended = |s: &mut Value| {
+            let error = "[invalid bearer token, service account token has expired]";
+            *s = json!({"authenticated": false, "error": error});
+        };
+        assert_eq!(claim(&status(ended)), Err(ReviewError::Expired));
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_does_not_answer_is_not_waited_for() {
+        let silent = std::future::pending::<kube::Result<()>>();
+        let error = asked("review a token", Duration::ZERO, silent).await.unwrap_err().to_string();
+        assert!(error.contains("review a token: no answer within 0 s"), "{error}");
     }
 
     #[test]
     fn a_pod_that_is_gone_replaced_or_ending_has_no_identity() {
-        assert!(judged(|p| p["metadata"]["uid"] = json!("u2")).unwrap_err().contains("any more"));
+        assert!(judged(|p| p["metadata"]["uid"] = json!("u2")).unwrap_err().contains("gone"));
         let ending =
             |p: &mut Value| p["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        assert!(judged(ending).unwrap_err().contains("terminating"));
-        assert!(judged(|p| p["status"]["phase"] = json!("Failed")).unwrap_err().contains("ended"));
+        assert!(judged(ending).unwrap_err().contains("gone"));
+        assert!(judged(|p| p["status"]["phase"] = json!("Failed")).unwrap_err().contains("gone"));
         let account = |p: &mut Value| p["spec"]["serviceAccountName"] = json!("admin");
         assert!(judged(account).unwrap_err().contains("service account"));
         assert!(judge(claim(&status(|_| ())).unwrap(), None).is_err());

@@ -14,9 +14,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use isthmus_model::TrustDomain;
 use isthmus_runtime::atomic_file::{self, Access};
+use isthmus_runtime::error_chain;
 use rcgen::PublicKeyData;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -24,6 +24,7 @@ use super::mint::Signer;
 use super::plan::RootPhase;
 use super::{AuthorityError, AuthorityOptions};
 use crate::crypto::PrivateKey;
+use crate::pem;
 use crate::x509::CaCertificate;
 
 /// What survives a restart, besides the files that it names.
@@ -307,12 +308,7 @@ pub(crate) fn read_certificates(
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
     let content = read_bounded(path).map_err(|source| file_error(path, source))?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
-    let certificates = certificates.map_err(|error| corrupt(path, &error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(corrupt(path, "it has no certificate in PEM"));
-    }
-    Ok(certificates)
+    pem::certificates(&content).map_err(|error| corrupt(path, &error_chain(&error)))
 }
 
 /// Writes one certificate as PEM.

@@ -3,16 +3,13 @@
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use isthmus_model::{Label, SpiffeId};
-use isthmus_runtime::{SnapshotCell, clock};
+use isthmus_runtime::SnapshotCell;
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Server;
+use tonic::service::Routes;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
@@ -21,11 +18,12 @@ use super::proto::certificate_authority_server::{
     CertificateAuthority, CertificateAuthorityServer,
 };
 use super::proto::{SignRequest, SignResponse};
-use super::rate::{RateVerdict, SignRate};
+use super::rate::SignRate;
 use super::registry::{Workload, WorkloadRegistry};
 use crate::authority::{AuthorityError, AuthorityHandle};
 use crate::csr::CSR_BYTES_MAX;
 use crate::moment;
+use crate::serve::{Served, Serving, check_rate};
 
 /// The socket could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -87,8 +85,7 @@ impl CaSettings {
 #[derive(Debug)]
 pub struct CaServer {
     socket: PathBuf,
-    stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    served: Served,
 }
 
 impl CaServer {
@@ -105,41 +102,20 @@ impl CaServer {
     ) -> Result<Self, CaServerError> {
         let listener = bind(settings)?;
         let rate = Mutex::new(SignRate::new(settings.sign_burst, settings.sign_refill));
-        let service = Service { authority, registry, rate: Arc::new(rate) };
+        let service = Service { authority, registry, rate };
         let service =
             CertificateAuthorityServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let (sender, receiver) = mpsc::channel(1);
-        let (stop, mut stopped) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(incoming::accept(listener, settings.connections_max, sender));
-        tasks.spawn(async move {
-            let server = Server::builder()
-                .timeout(REQUEST_TIMEOUT)
-                .max_concurrent_streams(STREAMS_MAX)
-                .concurrency_limit_per_connection(STREAMS_MAX as usize)
-                .http2_max_header_list_size(HEADER_BYTES_MAX)
-                .http2_keepalive_interval(Some(KEEPALIVE))
-                .max_connection_age(CONNECTION_AGE_MAX)
-                .add_service(service);
-            let stopped = async move {
-                // An error means that the owner is gone, which is the end as well.
-                let _ = stopped.wait_for(|stopped| *stopped).await;
-            };
-            let incoming = ReceiverStream::new(receiver);
-            if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
-                tracing::error!(%error, "the authority's socket is no longer served");
-            }
-        });
-        Ok(Self { socket: settings.socket.clone(), stop, tasks })
+        let routes = Routes::new(service);
+        let serving = Serving { clients: "users", streams_max: STREAMS_MAX, routes };
+        let connections_max = settings.connections_max;
+        let served =
+            Served::start(serving, |sender| incoming::accept(listener, connections_max, sender));
+        Ok(Self { socket: settings.socket.clone(), served })
     }
 
     /// Stops accepting, lets requests end up to a deadline, and removes the socket.
-    pub async fn stop(mut self, deadline: Duration) {
-        self.stop.send_replace(true);
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(deadline, ended).await.is_err() {
-            self.tasks.shutdown().await;
-        }
+    pub async fn stop(self, deadline: Duration) {
+        self.served.stop(deadline).await;
         // It may have been removed by hand.
         let _ = std::fs::remove_file(&self.socket);
     }
@@ -149,7 +125,7 @@ impl CaServer {
 struct Service {
     authority: AuthorityHandle,
     registry: SnapshotCell<WorkloadRegistry>,
-    rate: Arc<Mutex<SignRate<(u32, Workload)>>>,
+    rate: Mutex<SignRate<(u32, Workload)>>,
 }
 
 #[tonic::async_trait]
@@ -162,14 +138,7 @@ impl CertificateAuthority for Service {
             tracing::warn!(target: crate::authority::AUDIT_TARGET, uid, "an SVID was denied");
             return Err(Status::permission_denied("this user may not be this workload"));
         }
-        let verdict = {
-            let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-            rate.handle(clock::now(), &(uid, workload.clone()))
-        };
-        if let RateVerdict::Limited(pause) = verdict {
-            let message = format!("too many requests, the next after {} s", pause.as_secs() + 1);
-            return Err(Status::resource_exhausted(message));
-        }
+        check_rate(&self.rate, &(uid, workload.clone()))?;
         let domain = self.authority.read(|authority| authority.trust_domain().clone());
         let id = SpiffeId::workload(&domain, &workload.namespace, &workload.service_account);
         let issued = self.authority.sign(&csr_der, &id).map_err(|error| status(&error))?;
@@ -247,11 +216,6 @@ fn remove_stale(path: &Path) -> Result<(), CaServerError> {
     removed.map_err(|source| CaServerError::Socket { path: path.to_owned(), source })
 }
 
-/// A caller needs seconds; one that stays would keep another one's place.
-const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
-const KEEPALIVE: Duration = Duration::from_secs(30);
 /// The signing request and two names.
 const MESSAGE_BYTES_MAX: usize = CSR_BYTES_MAX + 1024;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-const STREAMS_MAX: u32 = 16;
+const STREAMS_MAX: u16 = 16;

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use isthmus_model::SpiffeId;
-use isthmus_runtime::SnapshotCell;
+use isthmus_runtime::{SnapshotCell, error_chain};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -22,6 +21,7 @@ use super::proto::SignRequest;
 use super::proto::certificate_service_client::CertificateServiceClient;
 use super::{ALPN, TOKEN_BYTES_MAX};
 use crate::bundle::{Bundle, BundleSet};
+use crate::pem;
 use crate::renew::{IssueError, IssueFuture, Issued, Issuer};
 use crate::service::client::{RESPONSE_BYTES_MAX, refused};
 use crate::tls::mesh_server_name;
@@ -88,8 +88,8 @@ impl TokenIssuer {
     /// TLS without a client certificate, to a server of the roots and of the one identity.
     fn tls(&self, roots_pem: &[u8]) -> Result<Arc<ClientConfig>, IssueError> {
         let TokenIssuerSettings { roots_file, controller, .. } = &self.settings;
-        let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(roots_pem).collect();
-        let roots = roots.map_err(|error| unusable(roots_file, &error))?;
+        let roots = pem::certificates(roots_pem)
+            .map_err(|error| unusable(roots_file, &error_chain(&error)))?;
         let bundle = Bundle::new(controller.trust_domain().clone(), None, None, &roots)
             .map_err(|error| unusable(roots_file, &error))?;
         let bundles = SnapshotCell::new(BundleSet::new([&bundle]));

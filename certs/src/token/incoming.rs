@@ -2,26 +2,20 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use isthmus_runtime::Accepting;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 
-/// One connection after its handshake, and its place among those allowed.
-#[derive(Debug)]
-pub(super) struct Incoming {
-    stream: TlsStream<TcpStream>,
-    peer: IpAddr,
-    _permit: OwnedSemaphorePermit,
-}
+use crate::incoming::Incoming;
+
+/// One connection after its handshake.
+pub(super) type TlsIncoming = Incoming<TlsStream<TcpStream>, Peer>;
 
 /// Where a request came from.
 #[derive(Debug, Clone, Copy)]
@@ -33,39 +27,31 @@ pub(super) async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     connections_max: usize,
-    sender: mpsc::Sender<io::Result<Incoming>>,
+    sender: mpsc::Sender<io::Result<TlsIncoming>>,
 ) {
     let places = Arc::new(Semaphore::new(connections_max));
+    let mut connections = Accepting::new(listener, "authority for pods");
     let mut handshakes = JoinSet::new();
     loop {
-        let accepted = tokio::select! {
+        let (stream, from) = tokio::select! {
             // The end goes first; each arm is cancel-safe.
             biased;
             () = sender.closed() => return,
             Some(_) = handshakes.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = connections.next() => accepted,
         };
-        match accepted {
-            Ok((stream, from)) => {
-                let Ok(permit) = Arc::clone(&places).try_acquire_owned() else {
-                    tracing::debug!("too many connections to the authority; one was closed");
-                    continue;
-                };
-                let (acceptor, sender) = (acceptor.clone(), sender.clone());
-                handshakes.spawn(async move {
-                    if let Some(stream) = handshake(stream, &acceptor, from).await {
-                        let incoming = Incoming { stream, peer: from.ip(), _permit: permit };
-                        // The server may be ending, and the connection with it.
-                        let _ = sender.send(Ok(incoming)).await;
-                    }
-                });
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::debug!("too many connections to the authority; one was closed");
+            continue;
+        };
+        let (acceptor, sender) = (acceptor.clone(), sender.clone());
+        handshakes.spawn(async move {
+            if let Some(stream) = handshake(stream, &acceptor, from).await {
+                let peer = Peer(from.ip().to_canonical());
+                // The server may be ending, and the connection with it.
+                let _ = sender.send(Ok(Incoming::new(stream, peer, place))).await;
             }
-            Err(error) => {
-                // Out of file descriptors, mostly: going on at once would spin.
-                tracing::warn!(%error, "a connection to the authority could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        });
     }
 }
 
@@ -87,41 +73,4 @@ async fn handshake(
     }
 }
 
-impl Connected for Incoming {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        Peer(self.peer.to_canonical())
-    }
-}
-
-impl AsyncRead for Incoming {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Incoming {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

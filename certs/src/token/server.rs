@@ -7,19 +7,16 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use isthmus_model::SpiffeId;
-use isthmus_runtime::clock;
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Server;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use super::incoming::{self, Peer};
@@ -30,7 +27,8 @@ use super::{ALPN, TOKEN_BYTES_MAX};
 use crate::authority::{AUDIT_TARGET, AuthorityHandle};
 use crate::csr::{CSR_BYTES_MAX, CsrRefused};
 use crate::moment;
-use crate::service::rate::{RateVerdict, SignRate};
+use crate::serve::{Served, Serving, check_rate};
+use crate::service::rate::SignRate;
 use crate::service::server::status;
 use crate::svid::SvidCell;
 use crate::tls::TlsError;
@@ -70,8 +68,7 @@ impl Default for TokenCaSettings {
 #[derive(Debug)]
 pub struct TokenCaServer {
     local: SocketAddr,
-    stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    served: Served,
 }
 
 impl TokenCaServer {
@@ -99,29 +96,13 @@ impl TokenCaServer {
         };
         let service =
             CertificateServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let (sender, receiver) = mpsc::channel(1);
-        let (stop, mut stopped) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(incoming::accept(listener, acceptor, settings.connections_max, sender));
-        tasks.spawn(async move {
-            let server = Server::builder()
-                .timeout(REQUEST_TIMEOUT)
-                .max_concurrent_streams(STREAMS_MAX)
-                .concurrency_limit_per_connection(STREAMS_MAX as usize)
-                .http2_max_header_list_size(HEADER_BYTES_MAX)
-                .http2_keepalive_interval(Some(KEEPALIVE))
-                .max_connection_age(CONNECTION_AGE_MAX)
-                .add_service(service);
-            let stopped = async move {
-                // An error means that the owner is gone, which is the end as well.
-                let _ = stopped.wait_for(|stopped| *stopped).await;
-            };
-            let incoming = ReceiverStream::new(receiver);
-            if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
-                tracing::error!(%error, "the authority is no longer served to pods");
-            }
+        let serving =
+            Serving { clients: "pods", streams_max: STREAMS_MAX, routes: Routes::new(service) };
+        let connections_max = settings.connections_max;
+        let served = Served::start(serving, |sender| {
+            incoming::accept(listener, acceptor, connections_max, sender)
         });
-        Ok(Self { local, stop, tasks })
+        Ok(Self { local, served })
     }
 
     /// The bound address.
@@ -130,12 +111,8 @@ impl TokenCaServer {
     }
 
     /// Stops accepting and lets requests end up to a deadline.
-    pub async fn stop(mut self, deadline: Duration) {
-        self.stop.send_replace(true);
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(deadline, ended).await.is_err() {
-            self.tasks.shutdown().await;
-        }
+    pub async fn stop(self, deadline: Duration) {
+        self.served.stop(deadline).await;
     }
 }
 
@@ -220,22 +197,6 @@ fn check_sizes(csr_der: &[u8], token: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn check_rate<K: Ord + Clone>(rate: &Mutex<SignRate<K>>, key: &K) -> Result<(), Status> {
-    let mut rate = rate.lock().unwrap_or_else(PoisonError::into_inner);
-    match rate.handle(clock::now(), key) {
-        RateVerdict::Allowed => Ok(()),
-        RateVerdict::Limited(pause) => {
-            let message = format!("too many requests, the next after {} s", pause.as_secs() + 1);
-            Err(Status::resource_exhausted(message))
-        }
-    }
-}
-
-/// A caller needs seconds; one that stays would keep another one's place.
-const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
-const KEEPALIVE: Duration = Duration::from_secs(30);
 /// The signing request, the token, and their tags.
 const MESSAGE_BYTES_MAX: usize = CSR_BYTES_MAX + TOKEN_BYTES_MAX + 1024;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-const STREAMS_MAX: u32 = 4;
+const STREAMS_MAX: u16 = 4;

@@ -1,8 +1,10 @@
-//! `isthmus up --check`: everything that can be said of settings and manifests without
-//! starting anything.
+//! `isthmus up --check` and `isthmus check`: everything that can be said of settings and
+//! manifests without starting anything. [`cluster`] asks an API server instead.
 //!
 //! What other clusters export is not known here. A ServiceImport that a route names is
 //! therefore taken to exist, with the ports that the route names.
+
+pub(crate) mod cluster;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

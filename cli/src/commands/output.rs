@@ -82,9 +82,9 @@ impl Paint {
     /// A word of a state.
     pub(crate) fn word(self, text: &str) -> String {
         match text {
-            "up" | "valid" | "fresh" => self.good(text),
-            "draining" | "never" | "due" => self.warn(text),
-            "down" | "expired" | "alarm" | "missing" => self.bad(text),
+            "up" | "valid" | "fresh" | "connected" => self.good(text),
+            "draining" | "never" | "due" | "pending" => self.warn(text),
+            "down" | "expired" | "alarm" | "missing" | "refused" => self.bad(text),
             _ => text.to_owned(),
         }
     }

@@ -1,7 +1,10 @@
-//! `isthmus status`: the state of a running cluster.
+//! `isthmus status`: the state of a running cluster, by its admin endpoint. [`cluster`]
+//! asks an API server instead.
 //!
 //! The answer is shown as it comes: what an older or newer process does not say is shown
 //! as `-`.
+
+pub(crate) mod cluster;
 
 use std::process::ExitCode;
 
@@ -54,8 +57,7 @@ fn text(status: &Value, paint: Paint, wide: bool) -> String {
 type Section = (&'static str, &'static str, fn(&[Value], bool) -> Table);
 
 fn summary(status: &Value, paint: Paint) -> String {
-    let mut lines = String::new();
-    for (title, value) in [
+    let lines = [
         ("Cluster", cell(&status["cluster"])),
         ("Clusterset", cell(&status["clusterset"])),
         ("Trust domain", cell(&status["trustDomain"])),
@@ -63,13 +65,18 @@ fn summary(status: &Value, paint: Paint) -> String {
         ("Version", cell(&status["version"])),
         ("Generation", cell(&status["generation"])),
         ("Roles", status["roles"].as_array().map(|roles| list(roles)).unwrap_or_default()),
-    ] {
-        if !value.is_empty() {
-            let title = format!("{title:<14}");
-            lines.push_str(&format!("{}{}\n", paint.head(&title), output::clean(&value)));
-        }
+    ];
+    summary_lines(&lines, paint)
+}
+
+/// Lines of a title and a value each; one without a value is left out.
+fn summary_lines(lines: &[(&str, String)], paint: Paint) -> String {
+    let mut text = String::new();
+    for (title, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        let title = format!("{title:<14}");
+        text.push_str(&format!("{}{}\n", paint.head(&title), output::clean(value)));
     }
-    lines
+    text
 }
 
 fn locality(status: &Value) -> String {

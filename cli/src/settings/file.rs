@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CaSettings, ControllerSettings, DnsSettings, DrainSettings, EastWestSettings, IngressSettings,
-    LogSettings, Problem, Settings, SidecarSettings, TelemetrySettings,
+    KubernetesSettings, LogSettings, Problem, Settings, SidecarSettings, TelemetrySettings,
 };
 
 /// Settings of one cluster, for `isthmus up -f cluster.yaml`.
@@ -69,6 +69,11 @@ pub(super) struct File {
     /// The DNS server: clusterset.local, cluster.local, and other names by forwarding.
     #[serde(default)]
     pub(super) dns: DnsSettings,
+    /// Objects from a Kubernetes cluster instead of a folder, identities by pods' tokens.
+    /// Default: none, which means `manifests` and Unix users.
+    #[schemars(example = serde_json::json!({ "context": "east" }))]
+    #[serde(default)]
+    pub(super) kubernetes: Option<KubernetesSettings>,
     /// Metrics, traces, the access log, and the ports that show the state.
     #[serde(default)]
     pub(super) telemetry: TelemetrySettings,
@@ -115,6 +120,7 @@ impl File {
             controller: self.controller,
             ca,
             dns: self.dns,
+            kubernetes: self.kubernetes.map(|own| own.resolved(|path| resolve(&folder, path))),
             telemetry,
             log: self.log,
             sidecars: self.sidecars,

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::Context as _;
 use isthmus_certs::{
     Authority, AuthorityHandle, Bundle, BundleCell, BundleStore, CaServer, CaSettings, MeshTls,
-    WorkloadRegistry, peer_id,
+    TokenCaServer, WorkloadRegistry, peer_id,
 };
 use isthmus_config::{ApplyOutcome, ConfigError, Context, Directory, Index, SourceDocument};
 use isthmus_discovery::{DiscoveryServer, Epoch, Publisher, PublisherHandle, ServerOptions};
@@ -24,6 +24,8 @@ use crate::settings::Settings;
 use crate::up::board::Board;
 use crate::up::created::Created;
 use crate::up::identity::Identities;
+use crate::up::kubernetes::writer::WriterInputs;
+use crate::up::kubernetes::{self, Led};
 use crate::up::last_good::LastGood;
 
 /// The authority and its socket.
@@ -84,6 +86,7 @@ pub(crate) struct Control {
     publisher: Publisher,
     server: DiscoveryServer,
     bundles: BundleCell,
+    tokens: Option<TokenCaServer>,
 }
 
 impl Control {
@@ -92,6 +95,7 @@ impl Control {
         settings: &Arc<Settings>,
         identities: &Identities,
         (board, registry, stop): (&Arc<Board>, &MetricsRegistry, Stop),
+        led: Option<Led<'_>>,
         tasks: &mut JoinSet<()>,
     ) -> anyhow::Result<Self> {
         let store =
@@ -105,17 +109,38 @@ impl Control {
         store.set_own(clock::wall(), first)?;
         let publisher = Publisher::start(Epoch::random());
         let server = discovery(settings, &identity.tls, publisher.handle()).await?;
-        let (configuration, errors) = configure(settings, tasks, stop.clone())?;
-        let controller =
-            controller(settings, &identity.tls, store, (configuration, own_bundle), &publisher)
-                .await?;
+        let errors = Errors::default();
+        let (configuration, world) = match &led {
+            None => (configure(settings, &errors, tasks, stop.clone())?, None),
+            Some(led) => {
+                let readings = led.read(settings, &errors, tasks, stop.clone())?;
+                (readings.configuration, Some(readings.world))
+            }
+        };
+        let inputs = Inputs {
+            configuration,
+            own_bundle: own_bundle.clone(),
+            endpoint_secret: led.as_ref().map(|led| led.kept.endpoint_secret()),
+            api_server: led.as_ref().map(|led| led.cluster.url.clone()),
+        };
+        let controller = controller(settings, &identity.tls, store, inputs, &publisher).await?;
+        let tokens = match (led, world) {
+            (Some(led), Some(world)) => {
+                let inputs =
+                    WriterInputs { decided: controller.decided(), world, bundle: own_bundle };
+                let svid = identity.svid.clone();
+                let outlook = (&mut *tasks, stop.clone());
+                Some(led.write(settings, svid, inputs, outlook).await?)
+            }
+            (Some(_) | None, _) => None,
+        };
         let (sender, subscribers) = watch::channel(Vec::new());
         tasks.spawn(follow_subscribers(publisher.handle(), sender, stop));
         board.subscribers(subscribers);
         let status = controller.status();
         board.control(Arc::new(move || status_json(&status.borrow(), &errors)));
         export(registry, controller.status());
-        Ok(Self { controller, publisher, server, bundles })
+        Ok(Self { controller, publisher, server, bundles, tokens })
     }
 
     /// Where the data plane of this process subscribes.
@@ -132,6 +157,7 @@ impl Control {
     pub(crate) async fn stop(self, deadline: Duration) {
         // Proxies keep what they have.
         drop(self.server);
+        drop(self.tokens);
         let _ = tokio::time::timeout(deadline, self.controller.shutdown()).await;
         drop(self.publisher);
     }
@@ -184,19 +210,31 @@ async fn bind(address: std::net::SocketAddr, field: &str) -> anyhow::Result<TcpL
     TcpListener::bind(address).await.with_context(|| format!("{field}: cannot listen on {address}"))
 }
 
+/// What a controller is made from besides the settings.
+struct Inputs {
+    configuration: watch::Receiver<Option<Arc<Configuration>>>,
+    own_bundle: watch::Receiver<Arc<Bundle>>,
+    /// In a cluster of Kubernetes: what endpoint ids are made with.
+    endpoint_secret: Option<[u8; 32]>,
+    /// In a cluster of Kubernetes: its address.
+    api_server: Option<String>,
+}
+
 async fn controller(
     settings: &Settings,
     tls: &MeshTls,
     bundles: BundleStore,
-    (configuration, own_bundle): (
-        watch::Receiver<Option<Arc<Configuration>>>,
-        watch::Receiver<Arc<Bundle>>,
-    ),
+    inputs: Inputs,
     publisher: &Publisher,
 ) -> anyhow::Result<Controller> {
     let gateway = isthmus_gateway::eastwest::gateway_id(&settings.trust_domain)
         .context("the trust domain gives no gateway identity")?;
-    let dialer = HboneDialer::new(settings.eastwest.mesh, gateway, tls)?;
+    let mesh = match &settings.kubernetes {
+        Some(_) => kubernetes::EASTWEST_MESH.to_owned(),
+        None => settings.eastwest.mesh.to_string(),
+    };
+    let dialer = HboneDialer::new(&mesh, gateway, tls)?;
+    let listener = bind(settings.controller.federation, "controller.federation").await?;
     let options = ControllerOptions {
         cluster: settings.cluster.clone(),
         trust_domain: settings.trust_domain.clone(),
@@ -204,42 +242,46 @@ async fn controller(
         version: env!("CARGO_PKG_VERSION").into(),
         state_dir: settings.state.clone(),
         vip_range: settings.vip_range()?,
+        endpoint_secret: inputs.endpoint_secret,
+        advertised: inputs
+            .api_server
+            .and_then(|url| kubernetes::advertised(&url, settings.controller.federation.port())),
     };
     let parts = ControllerParts {
-        configuration,
-        own_bundle,
+        configuration: inputs.configuration,
+        own_bundle: inputs.own_bundle,
         bundles,
         tls: tls.clone(),
         dialer: Arc::new(dialer),
-        listener: bind(settings.controller.federation, "controller.federation").await?,
+        listener,
         publisher: publisher.handle(),
     };
     Ok(Controller::start(options, parts)?)
 }
 
 /// What was wrong with the manifests when they were last read.
-type Errors = Arc<Mutex<Vec<ConfigError>>>;
+pub(crate) type Errors = Arc<Mutex<Vec<ConfigError>>>;
 
 /// Reads the manifests now and whenever they change.
 fn configure(
     settings: &Arc<Settings>,
+    errors: &Errors,
     tasks: &mut JoinSet<()>,
     stop: Stop,
-) -> anyhow::Result<(watch::Receiver<Option<Arc<Configuration>>>, Errors)> {
+) -> anyhow::Result<watch::Receiver<Option<Arc<Configuration>>>> {
     let directory = Directory::watch(&settings.manifests)?;
     let created = Created::load(settings.state.join("created.json"));
     let (sender, receiver) = watch::channel(None);
-    let errors = Errors::default();
     let reader = Reader {
         context: settings.context(),
         index: Index::with_created(created.times().clone()),
         created,
         last_good: LastGood::load(settings.state.join("manifests.json")),
-        errors: Arc::clone(&errors),
+        errors: Arc::clone(errors),
         sender,
     };
     tasks.spawn(reader.run(directory, stop));
-    Ok((receiver, errors))
+    Ok(receiver)
 }
 
 /// Owns the index of the user's objects.

@@ -142,6 +142,16 @@ pub(crate) fn gateway(settings: &Settings) -> Option<(SocketAddr, SpiffeId)> {
     settings.eastwest.enabled.then_some((settings.eastwest.mesh, id))
 }
 
+/// How the ingress of a process without links reaches other clusters.
+pub(crate) fn remote(settings: &Settings) -> Remote {
+    let address = settings.kubernetes.as_ref().and_then(|own| own.eastwest);
+    let id = isthmus_gateway::eastwest::gateway_id(&settings.trust_domain);
+    match (address, id) {
+        (Some(address), Some(id)) => Remote::Gateway(address, id),
+        (Some(_) | None, _) => Remote::None,
+    }
+}
+
 /// Tells the controller of every change of the links, and of round-trip times now and
 /// then.
 pub(crate) async fn report_links(links: LinkHandle, client: Arc<DiscoveryClient>, mut stop: Stop) {

@@ -2,7 +2,7 @@
 //!
 //! Keys are made here and never leave. With the authority in the same process the request
 //! goes straight to it; otherwise it goes through the authority's socket, which knows the
-//! asking user.
+//! asking user, or in a cluster to the controller, with the token of the pod.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use isthmus_certs::{
     AuthorityHandle, AuthorityIssuer, Bundle, BundleCell, BundleSet, Expected, Issuer, MeshTls,
-    RenewError, RenewSettings, RenewalHealth, Renewer, SvidCell, UnixIssuer, mesh_server_name,
-    peer_id,
+    RenewError, RenewSettings, RenewalHealth, Renewer, SvidCell, TokenIssuer, TokenIssuerSettings,
+    UnixIssuer, mesh_server_name, peer_id,
 };
 use isthmus_discovery::GrpcTransport;
 use isthmus_model::name::SYSTEM_NAMESPACE;
@@ -30,6 +30,27 @@ pub(crate) enum Issuance {
     Local(AuthorityHandle),
     /// The authority's Unix socket.
     Socket(PathBuf),
+    /// The authority of a cluster, by the token of this pod.
+    Token(TokenIssuerSettings),
+}
+
+impl Issuance {
+    /// How a process without the authority gets certificates.
+    pub(crate) fn remote(settings: &Settings) -> anyhow::Result<Self> {
+        let Some(own) = &settings.kubernetes else { return Ok(Self::Socket(settings.ca_socket())) };
+        Ok(Self::Token(TokenIssuerSettings {
+            address: own.authority.clone(),
+            token_file: own.token_file.clone(),
+            roots_file: own.roots_file.clone(),
+            controller: system_id(&settings.trust_domain, "isthmus-controller")?,
+        }))
+    }
+}
+
+/// The identity of one of our own roles.
+pub(crate) fn system_id(trust_domain: &TrustDomain, account: &str) -> anyhow::Result<SpiffeId> {
+    let (namespace, account) = (Label::new(SYSTEM_NAMESPACE)?, Label::new(account)?);
+    Ok(SpiffeId::workload(trust_domain, &namespace, &account))
 }
 
 /// One identity of this process.
@@ -37,6 +58,7 @@ pub(crate) enum Issuance {
 pub(crate) struct Identity {
     pub(crate) id: SpiffeId,
     pub(crate) tls: MeshTls,
+    pub(crate) svid: SvidCell,
     pub(crate) health: watch::Receiver<RenewalHealth>,
     /// The bundle of the own trust domain, as the authority last said it.
     pub(crate) own_bundle: watch::Receiver<Option<Arc<Bundle>>>,
@@ -45,12 +67,14 @@ pub(crate) struct Identity {
 impl Identity {
     /// How this identity subscribes to a controller in another process.
     pub(crate) fn discovery(&self, settings: &Settings) -> anyhow::Result<GrpcTransport> {
-        let domain = &settings.trust_domain;
-        let text = format!("spiffe://{domain}/ns/isthmus-system/sa/isthmus-controller");
-        let controller = SpiffeId::parse(&text)?;
+        let controller = system_id(&settings.trust_domain, "isthmus-controller")?;
+        let address = match &settings.kubernetes {
+            Some(own) => own.discovery.clone(),
+            None => settings.controller.discovery.to_string(),
+        };
         let expected = Expected::Exactly(controller.clone());
         Ok(GrpcTransport {
-            address: settings.controller.discovery.to_string(),
+            address,
             tls: self.tls.client_config(&[b"h2"], expected)?,
             server_name: mesh_server_name(),
             controller,
@@ -97,6 +121,7 @@ impl Identities {
             Issuance::Socket(path) => {
                 Arc::new(UnixIssuer::new(path.clone(), namespace.clone(), account.clone()))
             }
+            Issuance::Token(settings) => Arc::new(TokenIssuer::new(settings.clone())),
         };
         let svid = SvidCell::new();
         let settings = RenewSettings::new(super::seed());
@@ -109,7 +134,8 @@ impl Identities {
         }
         let (health, own_bundle) = (renewer.health(), renewer.bundle());
         tasks.spawn(renewer.run(self.stop.clone()));
-        Ok(Identity { id, tls: MeshTls::new(svid, bundles), health, own_bundle })
+        let tls = MeshTls::new(svid.clone(), bundles);
+        Ok(Identity { id, tls, svid, health, own_bundle })
     }
 
     async fn first(&self, renewer: &mut Renewer) -> Result<(), RenewError> {

@@ -25,7 +25,10 @@ use crate::up::board::Board;
 use crate::up::control::{Authorities, Control};
 use crate::up::explain::{Viewpoint, ViewpointKind};
 use crate::up::identity::{Identities, Identity, Issuance, follow_bundles};
+use crate::up::kubernetes::Cluster;
 use crate::up::{Selection, data_plane, names, ports, ready};
+
+mod controlling;
 
 /// Runs the selected roles until SIGTERM or SIGINT.
 pub(crate) async fn run(settings: Settings, selection: Selection) -> anyhow::Result<()> {
@@ -50,8 +53,16 @@ pub(crate) async fn run(settings: Settings, selection: Selection) -> anyhow::Res
         }
     }
     tracing::info!(cluster = %settings.cluster, process = %selection.name(), "started");
-    terminated(&mut signals).await;
+    let is_lost = tokio::select! {
+        () = terminated(&mut signals) => false,
+        () = process.lost() => true,
+    };
     tracing::info!("ending");
+    if is_lost {
+        // Another process leads already: nothing here may be used any longer.
+        process.end(Duration::ZERO, Duration::ZERO).await;
+        anyhow::bail!("the lease of the controller is lost; start again as a standby");
+    }
     process.end(settings.drain.delay, settings.drain.deadline).await;
     Ok(())
 }
@@ -86,6 +97,7 @@ struct Process {
     /// Ends the background tasks: renewals, followers.
     background: Drain,
     tasks: JoinSet<()>,
+    cluster: Option<Cluster>,
     authorities: Option<Authorities>,
     control: Option<Control>,
     clients: Vec<Arc<DiscoveryClient>>,
@@ -109,6 +121,7 @@ impl Process {
             servers: Vec::new(),
             background: Drain::new(),
             tasks: JoinSet::new(),
+            cluster: None,
             authorities: None,
             control: None,
             clients: Vec::new(),
@@ -134,13 +147,12 @@ impl Process {
         let servers = ports::serve(&self.settings, telemetry, &self.readiness, &self.board, !all)?;
         self.servers.extend(servers);
         let settings = Arc::clone(&self.settings);
-        if (all && settings.ca.enabled) || *selection == Selection::Ca {
-            let stop = self.stop();
-            self.authorities = Some(Authorities::start(&settings, &mut self.tasks, stop)?);
-            if let Some(authorities) = &self.authorities {
-                self.board.set_authority(authorities.handle());
-            }
-            self.board.role("ca");
+        let controls = (all && settings.controller.enabled) || *selection == Selection::Controller;
+        let kept = if controls { self.lead().await? } else { None };
+        // In a cluster of Kubernetes the authority is part of the process that leads.
+        let certifies = (all && settings.ca.enabled) || *selection == Selection::Ca;
+        if certifies || kept.is_some() {
+            self.start_authorities(&settings)?;
         }
         if *selection == Selection::Ca {
             self.readiness.set_ready("start");
@@ -149,17 +161,13 @@ impl Process {
         let identities = Identities {
             issuance: match &self.authorities {
                 Some(authorities) => Issuance::Local(authorities.handle()),
-                None => Issuance::Socket(settings.ca_socket()),
+                None => Issuance::remote(&settings)?,
             },
             trust_domain: settings.trust_domain.clone(),
             stop: self.stop(),
         };
-        if (all && settings.controller.enabled) || *selection == Selection::Controller {
-            let telemetry = self.telemetry.as_ref().expect("telemetry runs until the end");
-            let context = (&self.board, telemetry.registry(), self.background.stop());
-            let control = Control::start(&settings, &identities, context, &mut self.tasks).await?;
-            self.control = Some(control);
-            self.board.role("controller");
+        if controls {
+            self.start_control(&identities, kept).await?;
         }
         if all || *selection == Selection::Gateway {
             self.start_gateway(&identities).await?;
@@ -262,7 +270,7 @@ impl Process {
     async fn start_gateway(&mut self, identities: &Identities) -> anyhow::Result<()> {
         let settings = Arc::clone(&self.settings);
         let locality = settings.locality();
-        let mut remote = Remote::None;
+        let mut remote = data_plane::remote(&settings);
         if settings.eastwest.enabled {
             let own = self.system_identity(identities, "isthmus-eastwest").await?;
             let subject = (None, locality.clone());
@@ -280,7 +288,8 @@ impl Process {
             self.eastwest = Some(eastwest);
         }
         if settings.ingress.enabled {
-            let own = self.system_identity(identities, "isthmus-ingress").await?;
+            let (namespace, account) = ingress_account(&settings)?;
+            let own = self.identity(identities, &namespace, &account).await?;
             let client = self.client(&own, "ingress", NodeRole::Ingress, (None, locality))?;
             let snapshots = client.snapshots();
             let tls = Some(own.0.tls);
@@ -373,6 +382,9 @@ impl Process {
         if let Some(authorities) = self.authorities.take() {
             authorities.stop(CONTROL_DEADLINE).await;
         }
+        if let Some(cluster) = self.cluster.take() {
+            cluster.released(CONTROL_DEADLINE).await;
+        }
         self.tasks.shutdown().await;
         for server in self.servers.drain(..) {
             server.shutdown().await;
@@ -381,6 +393,18 @@ impl Process {
             telemetry.shutdown(CONTROL_DEADLINE).await;
         }
     }
+}
+
+/// Whom the ingress runs as. In a pod it is whom the pod runs as: of a Gateway its own
+/// account, and for the listeners of un-meshed pods the east-west gateway's.
+fn ingress_account(settings: &Settings) -> anyhow::Result<(Label, Label)> {
+    let own = settings.kubernetes.as_ref();
+    if let Some(workload) = own.and_then(|own| own.workload.as_ref()) {
+        return Ok((workload.namespace.clone(), workload.service_account.clone()));
+    }
+    let is_shared = own.is_some() && settings.eastwest.enabled;
+    let account = if is_shared { "isthmus-eastwest" } else { "isthmus-ingress" };
+    Ok((Label::new(isthmus_model::name::SYSTEM_NAMESPACE)?, Label::new(account)?))
 }
 
 /// Time that each part of the controller side gets to end.

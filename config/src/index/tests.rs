@@ -359,6 +359,56 @@ fn an_object_from_a_watch_and_one_from_a_file_are_the_same() {
 }
 
 #[test]
+fn an_object_of_a_server_may_have_newer_fields_and_one_of_a_file_may_not() {
+    let endpoint = |last: u8| {
+        serde_json::json!({"addresses": [format!("10.0.0.{last}")],
+            "conditions": {"ready": true, "quick": true}, "lane": {"a": 1}})
+    };
+    let endpoints: Vec<_> = (1..=200).map(endpoint).collect();
+    let objects = [
+        serde_json::json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "a", "shard": "x"}, "endpoints": endpoints, "later": true,
+        }),
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "extra": {},
+            "spec": {"ports": [{"port": 80, "lane": 1}], "internalTrafficPolicy": "Local",
+                     "ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "RequireDualStack",
+                     "trafficDistribution": "PreferSameZone", "unheardOf": [1]},
+        }),
+        serde_json::json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": "r"}, "spec": {"rules": [{"matches": [
+                {"path": {"type": "Exact", "value": "/", "fold": true}}], "quota": {}}]},
+        }),
+    ];
+    let origin = |n| Origin::new("watch", n);
+    let documents = (1..).zip(&objects).map(|(n, o)| SourceDocument::object(origin(n), o.clone()));
+    let mut index = Index::new();
+    let outcome = index.apply(&documents.collect::<Vec<_>>(), 0);
+    assert_eq!(outcome.errors, []);
+    let objects_read = index.objects();
+    assert_eq!(objects_read.endpoint_slices.values().next().unwrap().endpoints.len(), 200);
+    let service = objects_read.services.values().next().unwrap();
+    assert_eq!(service.internal_traffic_policy.as_deref(), Some("Local"));
+    assert_eq!(service.traffic_distribution.as_deref(), Some("PreferSameZone"));
+    let families: Vec<_> = service.ip_families.iter().map(|family| family.label()).collect();
+    assert_eq!(families, ["IPv6", "IPv4"]);
+    for object in objects {
+        let errors = errors(&[("a.json", &object.to_string())]);
+        assert!(errors[0].contains("unknown field"), "{errors:?}");
+    }
+}
+
+#[test]
+fn a_server_cannot_make_up_for_a_field_of_the_wrong_type() {
+    let value = serde_json::json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "a"}, "spec": {"ports": [{"port": "x", "new": 1}]}});
+    let outcome = Index::new().apply(&[SourceDocument::object(Origin::new("watch", 1), value)], 0);
+    assert!(outcome.errors[0].to_string().contains("spec.ports[0].port: invalid type"));
+}
+
+#[test]
 fn bombs_are_errors_of_their_document() {
     let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
     for n in 1..12 {

@@ -36,8 +36,63 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Whether clients stay with an endpoint.
     pub session_affinity: SessionAffinity,
+    /// `internalTrafficPolicy`, `Cluster` or `Local`.
+    pub internal_traffic_policy: Option<String>,
+    /// `trafficDistribution`, as written.
+    pub traffic_distribution: Option<String>,
+    /// `ipFamilies`, the primary one first; empty when the cluster has not said.
+    pub ip_families: Vec<IpFamily>,
+    /// `ipFamilyPolicy`.
+    pub ip_family_policy: Option<IpFamilyPolicy>,
     /// Seconds since 1970.
     pub created: i64,
+}
+
+impl Service {
+    /// Whether it stands for a ServiceImport: we made it, so that pods without a sidecar
+    /// have an address for the import, and nothing is routed to it by itself.
+    pub fn is_derived(&self) -> bool {
+        let label = |name: &str| self.labels.get(name).map(String::as_str);
+        label(MANAGED_LABEL) == Some(MANAGED_BY) && label(IMPORT_LABEL).is_some()
+    }
+}
+
+/// An IP family, as Kubernetes names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IpFamily {
+    /// `IPv4`.
+    Ipv4,
+    /// `IPv6`.
+    Ipv6,
+}
+
+impl IpFamily {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
+    }
+
+    /// The family as Kubernetes spells it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        }
+    }
+}
+
+/// How many IP families a Service has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpFamilyPolicy {
+    /// Two where the cluster has two.
+    PreferDualStack,
+    /// Two.
+    RequireDualStack,
+    /// One.
+    SingleStack,
 }
 
 /// What the name of a Service stands for.
@@ -164,3 +219,9 @@ pub struct ConfigMap {
     /// Seconds since 1970.
     pub created: i64,
 }
+
+/// The label of objects that a controller owns as a whole, and its value for ours.
+const MANAGED_LABEL: &str = "app.kubernetes.io/managed-by";
+const MANAGED_BY: &str = "isthmus";
+/// Spec: mcs-api `LabelServiceName`.
+const IMPORT_LABEL: &str = "multicluster.kubernetes.io/service-name";

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use isthmus_model::{Hostname, Label, ObjectName};
 
 use crate::kind::ObjectKey;
+use crate::objects::parameters::ParametersRef;
 
 /// A GatewayClass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct GatewayClass {
     pub name: ObjectName,
     /// Which controller its Gateways belong to.
     pub controller_name: String,
+    /// The parameters of its Gateways.
+    pub parameters: Option<ParametersRef>,
     /// Seconds since 1970.
     pub created: i64,
 }
@@ -57,8 +60,8 @@ pub struct Infrastructure {
     pub labels: BTreeMap<String, String>,
     /// Annotations for what is made for the Gateway.
     pub annotations: BTreeMap<String, String>,
-    /// The object that the Gateway names as its parameters: `group/kind name`.
-    pub parameters: Option<String>,
+    /// The parameters of this Gateway; they win over those of its class.
+    pub parameters: Option<ParametersRef>,
 }
 
 /// What is demanded of clients' certificates.

@@ -5,6 +5,7 @@
 use serde::Deserialize;
 
 use super::Ignored;
+use super::gateway::LocalRef;
 use super::metadata::Raw;
 
 pub(crate) type RawBackendTlsPolicy = Raw<BackendTlsPolicySpec>;
@@ -33,21 +34,12 @@ pub(crate) struct TargetRef {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Validation {
     #[serde(default, rename = "caCertificateRefs")]
-    pub(crate) ca_certificate_refs: Vec<CaRef>,
+    pub(crate) ca_certificate_refs: Vec<LocalRef>,
     #[serde(rename = "wellKnownCACertificates")]
     pub(crate) well_known_ca_certificates: Option<String>,
     pub(crate) hostname: String,
     #[serde(default)]
     pub(crate) subject_alt_names: Vec<SubjectAltName>,
-}
-
-/// Spec: LocalObjectReference.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct CaRef {
-    pub(crate) group: String,
-    pub(crate) kind: String,
-    pub(crate) name: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -34,13 +34,14 @@ pub(crate) struct ServiceSpec {
     load_balancer_source_ranges: Ignored,
     load_balancer_class: Ignored,
     external_traffic_policy: Ignored,
-    internal_traffic_policy: Ignored,
+    pub(crate) internal_traffic_policy: Option<String>,
     health_check_node_port: Ignored,
     publish_not_ready_addresses: Ignored,
-    ip_families: Ignored,
-    ip_family_policy: Ignored,
+    #[serde(default)]
+    pub(crate) ip_families: Vec<String>,
+    pub(crate) ip_family_policy: Option<String>,
     allocate_load_balancer_node_ports: Ignored,
-    traffic_distribution: Ignored,
+    pub(crate) traffic_distribution: Option<String>,
 }
 
 /// Spec: Kubernetes v1 `ServicePort`.

@@ -1,7 +1,10 @@
 //! Documents of a file, and what object a document holds.
 
+use std::borrow::Cow;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_path_to_error::Segment;
 
 use crate::error::{FieldError, Reason, excerpt, printable};
 use crate::kind::{Kind, ObjectRef};
@@ -165,28 +168,78 @@ fn strip_nulls(value: &mut Value) {
     }
 }
 
+/// What is made of fields that are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Schema {
+    /// They are an error: nobody else has checked the object, and a field that is not
+    /// known is a typing error.
+    Closed,
+    /// They are passed over: an API server has checked the object by a schema that may be
+    /// newer than ours.
+    Open,
+}
+
 /// Reads the fields of an object; the error names the field and never a secret's value.
-pub(crate) fn fields<T: DeserializeOwned>(kind: Kind, value: &Value) -> Result<T, FieldError> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let path = if path == "." { String::new() } else { printable(&path) };
-        let message = error.inner().to_string();
-        let secret = kind == Kind::Secret && message.starts_with("invalid ");
-        if let Some(missing) = message.strip_prefix("missing field `")
-            && let Some((missing, _)) = missing.split_once('`')
-        {
-            let dot = if path.is_empty() { "" } else { "." };
-            return FieldError::new(format!("{path}{dot}{missing}"), Reason::Missing);
+pub(crate) fn fields<T: DeserializeOwned>(
+    kind: Kind,
+    value: &Value,
+    schema: Schema,
+) -> Result<T, FieldError> {
+    let mut value = Cow::Borrowed(value);
+    let mut rounds = match schema {
+        Schema::Closed => 0,
+        Schema::Open => UNKNOWN_FIELDS_MAX,
+    };
+    loop {
+        let error = match serde_path_to_error::deserialize(value.as_ref()) {
+            Ok(read) => return Ok(read),
+            Err(error) => error,
+        };
+        let is_unknown = error.inner().to_string().starts_with("unknown field `");
+        let path: Vec<&Segment> = error.path().iter().collect();
+        if rounds == 0 || !is_unknown || remove(value.to_mut(), &path) == 0 {
+            return Err(field_error(kind, &error));
         }
-        let message = if secret { "has the wrong type".to_owned() } else { printable(&message) };
-        FieldError::new(path, Reason::Shape { message })
-    })
+        rounds -= 1;
+    }
+}
+
+/// Removes a field from an object, and from every entry of the lists on the way to it, so
+/// that a long list of newer entries takes one round. Says how many were removed.
+fn remove(value: &mut Value, path: &[&Segment]) -> usize {
+    match (path, value) {
+        ([Segment::Map { key }], Value::Object(map)) => usize::from(map.remove(key).is_some()),
+        ([Segment::Map { key }, rest @ ..], Value::Object(map)) => {
+            map.get_mut(key).map_or(0, |value| remove(value, rest))
+        }
+        ([Segment::Seq { .. }, rest @ ..], Value::Array(items)) => {
+            items.iter_mut().map(|item| remove(item, rest)).sum()
+        }
+        _ => 0,
+    }
+}
+
+fn field_error(kind: Kind, error: &serde_path_to_error::Error<serde_json::Error>) -> FieldError {
+    let path = error.path().to_string();
+    let path = if path == "." { String::new() } else { printable(&path) };
+    let message = error.inner().to_string();
+    let secret = kind == Kind::Secret && message.starts_with("invalid ");
+    if let Some(missing) = message.strip_prefix("missing field `")
+        && let Some((missing, _)) = missing.split_once('`')
+    {
+        let dot = if path.is_empty() { "" } else { "." };
+        return FieldError::new(format!("{path}{dot}{missing}"), Reason::Missing);
+    }
+    let message = if secret { "has the wrong type".to_owned() } else { printable(&message) };
+    FieldError::new(path, Reason::Shape { message })
 }
 
 /// The namespace of objects that name none.
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
 const LIST_DEPTH_MAX: usize = 3;
+/// Places of unknown fields that are passed over in one object.
+const UNKNOWN_FIELDS_MAX: usize = 100;
 const NAME_BYTES_MAX: usize = 253;
 
 #[cfg(test)]

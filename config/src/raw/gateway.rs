@@ -19,8 +19,17 @@ pub(crate) type RawReferenceGrant = Raw<ReferenceGrantSpec>;
 #[expect(dead_code, reason = "the schema has fields that nothing reads")]
 pub(crate) struct GatewayClassSpec {
     pub(crate) controller_name: String,
-    parameters_ref: Ignored,
+    pub(crate) parameters_ref: Option<ParametersRef>,
     description: Ignored,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ParametersRef {
+    pub(crate) group: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) namespace: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,6 +58,7 @@ pub(crate) struct Infrastructure {
     pub(crate) parameters_ref: Option<LocalRef>,
 }
 
+/// Spec: LocalObjectReference.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct LocalRef {

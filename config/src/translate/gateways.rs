@@ -6,6 +6,7 @@
 //! one object have no precedence among each other: of those that clash none is used.
 
 mod listeners;
+mod parameters;
 mod places;
 mod tls;
 
@@ -15,10 +16,12 @@ use isthmus_model::{Certificate, Resource};
 
 pub(super) use self::listeners::OurListener;
 use self::listeners::{Owner, Work};
+pub use self::parameters::{ServedGateway, served_gateways};
+use self::parameters::{allows, parameters_of_class};
 use self::places::Taken;
 use crate::context::Context;
 use crate::kind::{Kind, ObjectKey, ObjectRef};
-use crate::objects::{AllowedNamespaces, Gateway, ListenerSet, Objects};
+use crate::objects::{Gateway, ListenerSet, Objects};
 use crate::translate::conditions::{ConditionPart, ConditionType, Problem, Report};
 use crate::translate::{CONTROLLER_NAME, GatewayStatus, Translation};
 
@@ -79,7 +82,8 @@ pub(super) fn translate<'o>(
         if class.controller_name == CONTROLLER_NAME {
             let object = ObjectRef::cluster(Kind::GatewayClass, class.name.as_str());
             let mut report = Report::of(object, &mut out.conditions);
-            report.outcome(&ConditionPart::Object, ConditionType::Accepted, None);
+            let problem = parameters_of_class(objects, class).err();
+            report.outcome(&ConditionPart::Object, ConditionType::Accepted, problem.as_ref());
         }
     }
     let mut gateways = Gateways::default();
@@ -195,15 +199,7 @@ fn report_gateway(work: &Work<'_, '_>, served: usize, out: &mut Translation) {
 
 fn refusal_of_set(work: &Work<'_, '_>, set: &ListenerSet) -> Option<Problem> {
     let gateway = work.gateway;
-    let allowed = match &gateway.allowed_listeners {
-        AllowedNamespaces::All => true,
-        AllowedNamespaces::None => false,
-        AllowedNamespaces::Same => set.key.namespace == gateway.key.namespace,
-        AllowedNamespaces::Selector(selector) => {
-            selector.matches(&work.objects.namespace_labels(set.key.namespace.as_str()))
-        }
-    };
-    if !allowed {
+    if !allows(work.objects, gateway, set) {
         let message = format!("Gateway {} does not allow the set", gateway.key);
         return Some(Problem::new("NotAllowed", message));
     }

@@ -30,7 +30,8 @@ pub struct LocalService {
 /// Every Service of this cluster that can be routed to, with its endpoints.
 ///
 /// A Service of type ExternalName is left out: what it names is not an endpoint of this
-/// cluster, and following it would let the author of a Service reach any address.
+/// cluster, and following it would let the author of a Service reach any address. So is
+/// one that stands for a ServiceImport: its address is that of the import.
 pub fn local_services(objects: &Objects, context: &Context) -> BTreeMap<ServiceKey, LocalService> {
     let mut slices: BTreeMap<ServiceKey, Vec<&EndpointSlice>> = BTreeMap::new();
     for slice in objects.endpoint_slices.values() {
@@ -40,7 +41,7 @@ pub fn local_services(objects: &Objects, context: &Context) -> BTreeMap<ServiceK
         }
     }
     let mut found = BTreeMap::new();
-    for service in objects.services.values() {
+    for service in objects.services.values().filter(|service| !service.is_derived()) {
         let (addresses, headless) = match &service.service_type {
             ServiceType::ClusterIp(addresses) => (addresses.clone(), false),
             ServiceType::ExternalName(_) => continue,

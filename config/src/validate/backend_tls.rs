@@ -10,6 +10,7 @@ use crate::error::{At, FieldError, Reason, printable};
 use crate::kind::ObjectKey;
 use crate::objects::{BackendTlsPolicy, BackendTlsRoots, CaRef, PolicyTarget, PolicyTargetRef};
 use crate::raw::backend_tls as raw;
+use crate::raw::gateway::LocalRef;
 
 pub(super) fn backend_tls_policy(
     raw: raw::RawBackendTlsPolicy,
@@ -113,7 +114,7 @@ fn roots(raw: &raw::Validation, namespace: &Label) -> Result<BackendTlsRoots, Fi
     }
 }
 
-fn ca_ref(raw: &raw::CaRef, namespace: &Label) -> Result<CaRef, FieldError> {
+fn ca_ref(raw: &LocalRef, namespace: &Label) -> Result<CaRef, FieldError> {
     if !raw.group.is_empty() || raw.kind != "ConfigMap" {
         let text = format!("{}/{} {}", raw.group, raw.kind, raw.name);
         return Ok(CaRef::Unsupported(printable(&text)));

@@ -13,8 +13,8 @@ use super::values::{at_most, distinct, not_empty, one_of, port};
 use super::{created, key};
 use crate::error::{At, FieldError, Reason};
 use crate::objects::{
-    AddressType, ConfigMap, EndpointConditions, EndpointSlice, Namespace, Secret, Service,
-    ServiceType, SessionAffinity, SliceEndpoint, SlicePort, TlsSecret,
+    AddressType, ConfigMap, EndpointConditions, EndpointSlice, IpFamily, IpFamilyPolicy, Namespace,
+    Secret, Service, ServiceType, SessionAffinity, SliceEndpoint, SlicePort, TlsSecret,
 };
 use crate::raw::core as raw;
 
@@ -42,6 +42,10 @@ pub(super) fn service(raw: raw::RawService, seen: i64) -> Result<Service, FieldE
         labels: raw.metadata.labels.unwrap_or_default(),
         annotations: raw.metadata.annotations.unwrap_or_default(),
         session_affinity: session_affinity(&raw.spec).at("spec")?,
+        internal_traffic_policy: internal_traffic_policy(&raw.spec).at("spec")?,
+        ip_families: ip_families(&raw.spec).at("spec")?,
+        ip_family_policy: ip_family_policy(&raw.spec).at("spec")?,
+        traffic_distribution: raw.spec.traffic_distribution,
         service_type,
         ports,
     })
@@ -128,6 +132,36 @@ fn session_affinity(spec: &raw::ServiceSpec) -> Result<SessionAffinity, FieldErr
     let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
     let timeout_seconds = config.and_then(|c| c.timeout_seconds).unwrap_or(AFFINITY_SECONDS);
     Ok(SessionAffinity::ClientIp { timeout_seconds })
+}
+
+fn internal_traffic_policy(spec: &raw::ServiceSpec) -> Result<Option<String>, FieldError> {
+    let Some(text) = spec.internal_traffic_policy.as_deref() else { return Ok(None) };
+    let known = [("Cluster", ()), ("Local", ())];
+    one_of("internalTrafficPolicy", text, &known, "Cluster or Local")?;
+    Ok(Some(text.to_owned()))
+}
+
+fn ip_families(spec: &raw::ServiceSpec) -> Result<Vec<IpFamily>, FieldError> {
+    at_most("ipFamilies", &spec.ip_families, CLUSTER_IPS_MAX)?;
+    let known = [("IPv4", IpFamily::Ipv4), ("IPv6", IpFamily::Ipv6)];
+    let family = |(index, text): (usize, &String)| {
+        one_of("", text, &known, "IPv4 or IPv6").at_index("ipFamilies", index)
+    };
+    let families: Vec<IpFamily> =
+        spec.ip_families.iter().enumerate().map(family).collect::<Result<_, _>>()?;
+    distinct(|index| format!("ipFamilies[{index}]"), spec.ip_families.iter())?;
+    Ok(families)
+}
+
+fn ip_family_policy(spec: &raw::ServiceSpec) -> Result<Option<IpFamilyPolicy>, FieldError> {
+    let known = [
+        ("PreferDualStack", IpFamilyPolicy::PreferDualStack),
+        ("RequireDualStack", IpFamilyPolicy::RequireDualStack),
+        ("SingleStack", IpFamilyPolicy::SingleStack),
+    ];
+    let form = "SingleStack, PreferDualStack or RequireDualStack";
+    let text = spec.ip_family_policy.as_deref();
+    text.map(|text| one_of("ipFamilyPolicy", text, &known, form)).transpose()
 }
 
 pub(super) fn endpoint_slice(

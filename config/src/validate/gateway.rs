@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use isthmus_model::{Label, ObjectName};
 
+use super::parameters::parameters_ref;
 use super::values::{at_most, distinct, hostname, not_empty, one_of, port};
 use super::{created, key};
 use crate::error::{At, FieldError, Reason, printable};
@@ -33,10 +34,12 @@ pub(super) fn gateway_class(
         let reason = Reason::value(&controller_name, "a domain and a path: example.com/controller");
         return Err(FieldError::new("spec.controllerName", reason));
     }
+    let parameters = raw.spec.parameters_ref.as_ref().map(parameters_ref).transpose();
     Ok(GatewayClass {
         created: created(&raw.metadata, seen)?,
         name: ObjectName::new(&raw.metadata.name).at("metadata.name")?,
         controller_name,
+        parameters: parameters.at("spec.parametersRef")?,
     })
 }
 
@@ -55,6 +58,8 @@ pub(super) fn gateway(raw: raw::RawGateway, seen: i64) -> Result<Gateway, FieldE
     let backend = tls.and_then(|tls| tls.backend.as_ref());
     let reference = backend.and_then(|backend| backend.client_certificate_ref.as_ref());
     let backend = reference.map(|raw| secret_ref(raw, &key.namespace)).transpose();
+    let infrastructure = spec.infrastructure.map(|raw| infrastructure(raw, &key.namespace));
+    let infrastructure = infrastructure.transpose();
     let allowed = spec.allowed_listeners.as_ref();
     let allowed = allowed_namespaces(
         allowed.and_then(|allowed| allowed.namespaces.as_ref()),
@@ -68,18 +73,28 @@ pub(super) fn gateway(raw: raw::RawGateway, seen: i64) -> Result<Gateway, FieldE
         frontend: frontend.at("spec.tls.frontend")?.unwrap_or_else(FrontendTls::default),
         backend_certificate: backend.at("spec.tls.backend.clientCertificateRef")?,
         allowed_listeners: allowed.at("spec.allowedListeners.namespaces")?,
-        infrastructure: spec.infrastructure.map(infrastructure).unwrap_or_default(),
+        infrastructure: infrastructure.at("spec.infrastructure")?.unwrap_or_default(),
         key,
     })
 }
 
-fn infrastructure(raw: raw::Infrastructure) -> Infrastructure {
-    let text = |raw: raw::LocalRef| printable(&format!("{}/{} {}", raw.group, raw.kind, raw.name));
-    Infrastructure {
+fn infrastructure(
+    raw: raw::Infrastructure,
+    namespace: &Label,
+) -> Result<Infrastructure, FieldError> {
+    // Spec: infrastructure.parametersRef names an object of the Gateway's namespace.
+    let local = |raw: raw::LocalRef| raw::ParametersRef {
+        group: raw.group,
+        kind: raw.kind,
+        name: raw.name,
+        namespace: Some(namespace.to_string()),
+    };
+    let parameters = raw.parameters_ref.map(|raw| parameters_ref(&local(raw))).transpose();
+    Ok(Infrastructure {
         labels: raw.labels,
         annotations: raw.annotations,
-        parameters: raw.parameters_ref.map(text),
-    }
+        parameters: parameters.at("parametersRef")?,
+    })
 }
 
 pub(super) fn listener_set(raw: raw::RawListenerSet, seen: i64) -> Result<ListenerSet, FieldError> {

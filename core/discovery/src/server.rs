@@ -15,6 +15,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use isthmus_model::{SpiffeId, TrustDomain};
+use isthmus_runtime::Accepting;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -104,31 +105,24 @@ async fn accept(listener: TcpListener, options: ServerOptions) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let places = Arc::new(Semaphore::new(options.connections_max));
     let mut connections = JoinSet::new();
+    let mut accepting = Accepting::new(listener, "discovery");
     loop {
-        let accepted = tokio::select! {
+        let (stream, _) = tokio::select! {
             // Both arms are cancel-safe; which goes first does not matter.
-            accepted = listener.accept() => accepted,
+            accepted = accepting.next() => accepted,
             Some(_) = connections.join_next() => continue,
         };
-        match accepted {
-            Ok((stream, _)) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    tracing::debug!("too many discovery connections; one was closed");
-                    continue;
-                };
-                let (acceptor, options) = (acceptor.clone(), options.clone());
-                connections.spawn(async move {
-                    if let Err(error) = connection(stream, acceptor, options).await {
-                        tracing::debug!(%error, "a discovery connection ended");
-                    }
-                    drop(place);
-                });
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::debug!("too many discovery connections; one was closed");
+            continue;
+        };
+        let (acceptor, options) = (acceptor.clone(), options.clone());
+        connections.spawn(async move {
+            if let Err(error) = connection(stream, acceptor, options).await {
+                tracing::debug!(%error, "a discovery connection ended");
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept discovery connections for now");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+            drop(place);
+        });
     }
 }
 
@@ -239,9 +233,6 @@ pub const CONNECTIONS_MAX: usize = 8192;
 
 /// How long a peer may take for TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The pause after an error of accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Streams of one connection; a proxy needs one, and a second while it reconnects.
 const STREAMS_MAX: u32 = 2;

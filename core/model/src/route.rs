@@ -2,14 +2,18 @@
 //!
 //! Spec: Gateway API v1 HTTPRoute.
 
-use std::fmt;
-use std::sync::Arc;
+mod pattern;
+
+mod text;
+
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::name::{Hostname, InvalidName, ServiceKey, excerpt};
+use crate::name::{Hostname, ServiceKey};
+
+pub use self::pattern::Pattern;
 
 /// One HTTPRoute, or one GRPCRoute in the same form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,78 +195,6 @@ impl ValueMatch {
     }
 }
 
-/// A regular expression that matches whole values, in linear time.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Pattern {
-    text: Arc<str>,
-    regex: Arc<regex::Regex>,
-}
-
-impl Pattern {
-    /// Compiles the expression, anchored at both ends.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidName`] above 1 KiB of text, above 256 KiB compiled, or when the syntax is
-    /// wrong.
-    pub fn new(text: &str) -> Result<Self, InvalidName> {
-        let kind = "regular expression";
-        if text.len() > PATTERN_BYTES_MAX {
-            return Err(InvalidName::Length { kind, length: text.len(), limit: PATTERN_BYTES_MAX });
-        }
-        let form = || InvalidName::Form {
-            kind,
-            value: excerpt(text),
-            form: "a linear-time expression (RE2 syntax) of at most 256 KiB when compiled",
-        };
-        let regex = regex::RegexBuilder::new(&format!("^(?:{text})$"))
-            .size_limit(PATTERN_COMPILED_BYTES_MAX)
-            .dfa_size_limit(PATTERN_COMPILED_BYTES_MAX)
-            .build()
-            .map_err(|_| form())?;
-        Ok(Self { text: Arc::from(text), regex: Arc::new(regex) })
-    }
-
-    /// Whether the whole value matches.
-    pub fn is_match(&self, value: &str) -> bool {
-        self.regex.is_match(value)
-    }
-
-    /// The expression as the user wrote it.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for Pattern {}
-
-impl fmt::Debug for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.text)
-    }
-}
-
-impl TryFrom<String> for Pattern {
-    type Error = InvalidName;
-
-    fn try_from(value: String) -> Result<Self, InvalidName> {
-        Self::new(&value)
-    }
-}
-
-impl From<Pattern> for String {
-    fn from(value: Pattern) -> Self {
-        value.text.as_ref().to_owned()
-    }
-}
-
 /// One thing done to a request or its response, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -343,7 +275,7 @@ pub struct Redirect {
     #[serde(default)]
     pub port: Option<u16>,
     /// 301, 302, 303, 307 or 308.
-    #[serde(with = "status")]
+    #[serde(with = "text::status")]
     pub status: StatusCode,
 }
 
@@ -453,133 +385,9 @@ pub struct Timeouts {
     pub backend_request: Option<Duration>,
 }
 
-/// Serde for `http`'s types by their text.
-mod text {
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<T: AsRef<str>, S: Serializer>(v: &T, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(v.as_ref())
-    }
-
-    pub(super) fn deserialize<'de, T, D>(d: D) -> Result<T, D::Error>
-    where
-        T: FromStr<Err: Display>,
-        D: Deserializer<'de>,
-    {
-        String::deserialize(d)?.parse().map_err(D::Error::custom)
-    }
-
-    pub(super) mod option {
-        use super::*;
-
-        pub(in super::super) fn serialize<T: AsRef<str>, S: Serializer>(
-            v: &Option<T>,
-            s: S,
-        ) -> Result<S::Ok, S::Error> {
-            match v {
-                Some(v) => s.serialize_some(v.as_ref()),
-                None => s.serialize_none(),
-            }
-        }
-
-        pub(in super::super) fn deserialize<'de, T, D>(d: D) -> Result<Option<T>, D::Error>
-        where
-            T: FromStr<Err: Display>,
-            D: Deserializer<'de>,
-        {
-            let text = Option::<String>::deserialize(d)?;
-            text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
-        }
-    }
-
-    pub(super) mod list {
-        use http::HeaderName;
-        use serde::Serialize;
-
-        use super::*;
-
-        pub(in super::super) fn serialize<S: Serializer>(
-            v: &[HeaderName],
-            s: S,
-        ) -> Result<S::Ok, S::Error> {
-            v.iter().map(HeaderName::as_str).collect::<Vec<_>>().serialize(s)
-        }
-
-        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-            d: D,
-        ) -> Result<Vec<HeaderName>, D::Error> {
-            let texts = Vec::<String>::deserialize(d)?;
-            texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
-        }
-    }
-
-    pub(super) mod pairs {
-        use http::{HeaderName, HeaderValue};
-        use serde::Serialize;
-
-        use super::*;
-
-        type Pairs = Vec<(HeaderName, HeaderValue)>;
-
-        pub(in super::super) fn serialize<S: Serializer>(
-            v: &[(HeaderName, HeaderValue)],
-            s: S,
-        ) -> Result<S::Ok, S::Error> {
-            let lossless = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into();
-            let texts: Vec<(&str, String)> =
-                v.iter().map(|(name, value)| (name.as_str(), lossless(value))).collect();
-            texts.serialize(s)
-        }
-
-        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-            d: D,
-        ) -> Result<Pairs, D::Error> {
-            let texts = Vec::<(String, String)>::deserialize(d)?;
-            texts
-                .iter()
-                .map(|(name, value)| {
-                    let name = name.parse().map_err(D::Error::custom)?;
-                    Ok((name, HeaderValue::from_str(value).map_err(D::Error::custom)?))
-                })
-                .collect()
-        }
-    }
-}
-
-/// Serde for a status code by its number.
-mod status {
-    use http::StatusCode;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(v: &StatusCode, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_u16(v.as_u16())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<StatusCode, D::Error> {
-        StatusCode::from_u16(u16::deserialize(d)?).map_err(D::Error::custom)
-    }
-}
-
-const PATTERN_BYTES_MAX: usize = 1024;
-const PATTERN_COMPILED_BYTES_MAX: usize = 256 * 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_match_whole_values_and_are_bounded() {
-        let pattern = Pattern::new("/v[0-9]+|/x").unwrap();
-        assert!(pattern.is_match("/v12") && pattern.is_match("/x"));
-        assert!(!pattern.is_match("/v12/y") && !pattern.is_match("a/x"));
-        assert!(Pattern::new("(a+)+$").is_ok());
-        for bad in [r"\w{1000}{1000}", "(", &"a".repeat(1025)] {
-            assert!(Pattern::new(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_route_survives_json() {

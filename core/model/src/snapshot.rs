@@ -3,18 +3,18 @@
 //! Built off the request path from the resources that discovery brought, and swapped in
 //! whole: a request pins one snapshot and never sees half of a change.
 
+mod front;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::backend_tls::BackendTls;
-use crate::decision::{RequestHead, Step, Trail};
+use crate::decision::{RequestHead, Trail};
 use crate::endpoint::{Endpoints, Export, PortEndpoints};
-use crate::gateway::{Certificate, Listener, ListenerFamily};
-use crate::hosts::HostTable;
+use crate::gateway::{Certificate, Listener};
 use crate::identity::TrustDomain;
 use crate::locality::Assignment;
 use crate::name::{ClusterId, Locality, ServiceKey};
@@ -24,6 +24,9 @@ use crate::resource::{Resource, ResourceKey};
 use crate::route::{HttpRoute, RouteParent, StreamRoute};
 use crate::service::{Service, Transport};
 use crate::table::{Matched, RouteTable};
+
+use self::front::Fronts;
+pub use self::front::{Front, FrontKey, FrontTransport, ListenerEntry, Routed};
 
 /// Counts the states of a controller; a later state has a higher number.
 #[derive(
@@ -67,59 +70,6 @@ pub struct Snapshot {
     peers: BTreeMap<ClusterId, Arc<Peer>>,
     policies: Vec<PeerAuthentication>,
     bundles: BTreeMap<TrustDomain, Arc<TrustBundle>>,
-}
-
-/// One bound address of the ingress role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FrontKey {
-    /// The address; `None` is the address of the role.
-    pub address: Option<IpAddr>,
-    /// The bound port.
-    pub port: u16,
-    /// Whether the port is of UDP, which shares no number space with TCP.
-    pub transport: FrontTransport,
-}
-
-/// The transport of a bound address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FrontTransport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-/// The listeners that share a bound address.
-#[derive(Debug)]
-pub struct Front {
-    /// What is spoken there; all listeners agree.
-    pub family: ListenerFamily,
-    listeners: HostTable<ListenerEntry>,
-    /// Every listener, in order of name.
-    names: Vec<Arc<Listener>>,
-}
-
-/// One listener with the routes attached to it.
-#[derive(Debug)]
-pub struct ListenerEntry {
-    /// The listener.
-    pub listener: Arc<Listener>,
-    /// Its HTTP and gRPC routes.
-    pub routes: RouteTable,
-    /// Its TCP, TLS or UDP routes, by hostname; the oldest of each.
-    streams: HostTable<Arc<StreamRoute>>,
-}
-
-impl ListenerEntry {
-    fn new(listener: &Arc<Listener>) -> Self {
-        let listener = Arc::clone(listener);
-        Self { listener, routes: RouteTable::default(), streams: HostTable::default() }
-    }
-
-    /// The route of a connection with this server name; TCP and UDP have the empty one.
-    pub fn stream_route(&self, server_name: &str) -> Option<&Arc<StreamRoute>> {
-        self.streams.best(server_name)
-    }
 }
 
 /// One service with the endpoints of its ports.
@@ -307,56 +257,6 @@ pub enum ServiceRule<'s> {
     NoRoutes,
 }
 
-impl Front {
-    /// The listener for a host: the one with the most specific hostname.
-    pub fn listener(&self, host: &str) -> Option<&ListenerEntry> {
-        self.listeners.best(host)
-    }
-
-    /// Every listener, ordered by name.
-    pub fn listeners(&self) -> &[Arc<Listener>] {
-        &self.names
-    }
-
-    /// The listener and the rule for a request.
-    pub fn route(&self, head: &RequestHead<'_>, trail: &mut Trail) -> Routed<'_> {
-        let Some(entry) = self.listener(head.host) else {
-            return Routed::NoListener;
-        };
-        trail.note(|| Step {
-            stage: "listener",
-            object: format!("Gateway listener {}", entry.listener.name),
-            outcome: match &entry.listener.hostname {
-                Some(pattern) => format!("hostname {pattern} covers {}", head.host),
-                None => "has no hostname and takes every host".into(),
-            },
-        });
-        match entry.routes.find(head, trail) {
-            Some(matched) => Routed::Rule { listener: &entry.listener, matched },
-            None => Routed::NoRule { listener: &entry.listener },
-        }
-    }
-}
-
-/// Where a request to a front goes.
-#[derive(Debug, Clone, Copy)]
-pub enum Routed<'s> {
-    /// No listener takes the host.
-    NoListener,
-    /// The listener has no rule for the request.
-    NoRule {
-        /// The listener.
-        listener: &'s Arc<Listener>,
-    },
-    /// This rule.
-    Rule {
-        /// The listener.
-        listener: &'s Arc<Listener>,
-        /// The rule.
-        matched: &'s Matched,
-    },
-}
-
 /// Resources by kind.
 #[derive(Default)]
 struct Sorted<'r> {
@@ -430,186 +330,5 @@ fn service_entry(
     }
 }
 
-/// Fronts while they are being built.
-struct Fronts {
-    fronts: BTreeMap<FrontKey, Front>,
-    /// Where each listener ended up.
-    places: HashMap<String, Vec<FrontKey>>,
-}
-
-impl Fronts {
-    /// Older listeners go first: a later one with the same hostname, or with another
-    /// protocol on the same address, gets no place.
-    fn build(mut listeners: Vec<Arc<Listener>>) -> Self {
-        listeners.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-        let mut fronts = Self { fronts: BTreeMap::new(), places: HashMap::new() };
-        for listener in listeners {
-            let port = listener.bind_port;
-            let transport = match listener.protocol.family() {
-                ListenerFamily::Udp => FrontTransport::Udp,
-                ListenerFamily::Http | ListenerFamily::Tcp | ListenerFamily::Tls => {
-                    FrontTransport::Tcp
-                }
-            };
-            if listener.addresses.is_empty() {
-                fronts.place(FrontKey { address: None, port, transport }, &listener);
-            }
-            for address in &listener.addresses {
-                fronts.place(FrontKey { address: Some(*address), port, transport }, &listener);
-            }
-        }
-        fronts
-    }
-
-    fn place(&mut self, key: FrontKey, listener: &Arc<Listener>) {
-        let front = self.fronts.entry(key).or_insert_with(|| Front {
-            family: listener.protocol.family(),
-            listeners: HostTable::default(),
-            names: Vec::new(),
-        });
-        if front.family != listener.protocol.family() {
-            return;
-        }
-        let mut placed = false;
-        front.listeners.slot(listener.hostname.as_ref(), || {
-            placed = true;
-            ListenerEntry::new(listener)
-        });
-        if placed {
-            front.names.push(Arc::clone(listener));
-            self.places.entry(listener.name.clone()).or_default().push(key);
-        }
-    }
-
-    fn attach(&mut self, listener: &str, mut add: impl FnMut(&mut ListenerEntry)) {
-        for key in self.places.get(listener).into_iter().flatten() {
-            let Some(front) = self.fronts.get_mut(key) else { continue };
-            let Some(found) = front.names.iter().find(|l| l.name == listener) else { continue };
-            let hostname = found.hostname.clone();
-            let entry = front.listeners.slot(hostname.as_ref(), || ListenerEntry::new(found));
-            add(entry);
-        }
-    }
-
-    /// Attaches a route where no older one is.
-    fn attach_stream(&mut self, route: &Arc<StreamRoute>) {
-        for parent in &route.parents {
-            let RouteParent::Listener { listener, hostnames } = parent else { continue };
-            self.attach(listener, |entry| {
-                if hostnames.is_empty() {
-                    entry.streams.slot(None, || Arc::clone(route));
-                }
-                for hostname in hostnames {
-                    entry.streams.slot(Some(hostname), || Arc::clone(route));
-                }
-            });
-        }
-    }
-
-    fn finish(mut self) -> BTreeMap<FrontKey, Front> {
-        for front in self.fronts.values_mut() {
-            front.listeners.for_each_mut(|entry| entry.routes.finish());
-        }
-        self.fronts
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use http::{HeaderMap, Method};
-
-    use super::*;
-    use crate::gateway::ListenerProtocol;
-    use crate::name::Hostname;
-    use crate::route::{HttpRouteKind, RouteMatch, Rule};
-
-    fn node() -> NodeInfo {
-        NodeInfo {
-            cluster: ClusterId::new("c1").unwrap(),
-            trust_domain: TrustDomain::new("c1.test").unwrap(),
-            locality: Locality::default(),
-        }
-    }
-
-    fn listener(name: &str, hostname: Option<&str>, created: i64) -> Listener {
-        Listener {
-            name: name.into(),
-            addresses: vec![],
-            port: 80,
-            bind_port: 80,
-            hostname: hostname.map(|text| Hostname::new(text).unwrap()),
-            protocol: ListenerProtocol::Http,
-            certificates: vec![],
-            created,
-            served_by: None,
-            client_validation: None,
-            backend_certificate: None,
-        }
-    }
-
-    fn route(name: &str, listener: &str) -> HttpRoute {
-        let rule = Rule {
-            name: None,
-            matches: vec![RouteMatch::default()],
-            filters: vec![],
-            backends: vec![],
-            timeouts: Default::default(),
-            retry: None,
-        };
-        let parent = RouteParent::Listener { listener: listener.into(), hostnames: vec![] };
-        HttpRoute {
-            kind: HttpRouteKind::Http,
-            name: name.into(),
-            created: 0,
-            parents: vec![parent],
-            rules: vec![rule],
-        }
-    }
-
-    fn build(resources: Vec<Resource>) -> Snapshot {
-        let map = resources.into_iter().map(|r| (r.key(), Arc::new(r))).collect();
-        Snapshot::build(Generation(1), node(), &map)
-    }
-
-    fn routed(snapshot: &Snapshot, host: &str) -> Option<String> {
-        let headers = HeaderMap::new();
-        let head =
-            RequestHead { method: &Method::GET, host, path: "/", query: None, headers: &headers };
-        let front = snapshot.front(&FrontKey {
-            address: None,
-            port: 80,
-            transport: FrontTransport::Tcp,
-        })?;
-        match front.route(&head, &mut Trail::off()) {
-            Routed::Rule { matched, .. } => Some(matched.route.name.clone()),
-            Routed::NoRule { listener } => Some(format!("none at {}", listener.name)),
-            Routed::NoListener => None,
-        }
-    }
-
-    #[test]
-    fn a_request_is_served_only_by_the_most_specific_listener() {
-        let snapshot = build(vec![
-            Resource::Listener(listener("n/g/any", None, 0)),
-            Resource::Listener(listener("n/g/wild", Some("*.test"), 0)),
-            Resource::Listener(listener("n/g/exact", Some("a.test"), 0)),
-            Resource::HttpRoute(route("n/any", "n/g/any")),
-            Resource::HttpRoute(route("n/wild", "n/g/wild")),
-        ]);
-        assert_eq!(routed(&snapshot, "b.test").unwrap(), "n/wild");
-        assert_eq!(routed(&snapshot, "a.test").unwrap(), "none at n/g/exact");
-        assert_eq!(routed(&snapshot, "other").unwrap(), "n/any");
-    }
-
-    #[test]
-    fn of_two_listeners_with_one_hostname_the_older_serves() {
-        let snapshot = build(vec![
-            Resource::Listener(listener("a/young/x", Some("a.test"), 9)),
-            Resource::Listener(listener("b/old/x", Some("a.test"), 1)),
-            Resource::HttpRoute(route("a/young", "a/young/x")),
-            Resource::HttpRoute(route("b/old", "b/old/x")),
-        ]);
-        assert_eq!(routed(&snapshot, "a.test").unwrap(), "b/old");
-        assert_eq!(routed(&snapshot, "b.test"), None);
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use isthmus_runtime::clock;
+use isthmus_runtime::{Accepting, clock};
 use isthmus_telemetry::{AccessRecord, Protocol, ResponseFlag};
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
@@ -86,25 +86,15 @@ where
     S: Future<Output = ()> + 'static,
 {
     let mut stop = worker.stop().clone();
-    let mut pause = ACCEPT_PAUSE_MIN;
+    let mut accepting = Accepting::new(listener, "data plane");
     loop {
-        let accepted = tokio::select! {
+        let (stream, address) = tokio::select! {
             biased; // A drain must win over a flood of new connections.
             () = stop.draining() => return,
-            accepted = listener.accept() => accepted,
+            accepted = accepting.next() => accepted,
         };
-        match accepted {
-            Ok((stream, address)) => {
-                pause = ACCEPT_PAUSE_MIN;
-                if stream.set_nodelay(true).is_ok() {
-                    worker.tasks().spawn(serve(stream, address));
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
-            }
+        if stream.set_nodelay(true).is_ok() {
+            worker.tasks().spawn(serve(stream, address));
         }
     }
 }
@@ -317,8 +307,6 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM";
 const DETECT_BYTES: usize = 4096;
 /// hyper's lower bound of its buffer.
 const MIN_BUFFER_BYTES: usize = 8192;
-const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(5);
-const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Streams that a client has reset before we looked at them (rapid reset).
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams that we reset for a client's errors (MadeYouReset).

@@ -14,6 +14,7 @@ use crate::connect::{Io, Purpose};
 use crate::outlier::Outcome;
 use crate::pool;
 use crate::server::Client;
+use crate::upstream_tls::UpstreamTls;
 use crate::worker::Worker;
 
 /// What a relayed connection is to the hop that relays it.
@@ -25,6 +26,9 @@ pub struct Leg {
     pub protocol: Protocol,
     /// The name of the route that was taken; empty for none.
     pub route: String,
+    /// The TLS that plain endpoints are spoken to with. One that cannot be used refuses
+    /// the connection before anything is connected.
+    pub tls: Option<UpstreamTls>,
 }
 
 /// Carries a client's bytes to an endpoint of the assignment until both sides have ended.
@@ -37,7 +41,7 @@ pub async fn relay<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let leg = Leg { role, protocol: Protocol::Tcp, route: String::new() };
+    let leg = Leg { role, protocol: Protocol::Tcp, route: String::new(), tls: None };
     relay_leg(worker, client, stream, leg, assignment).await;
 }
 
@@ -55,7 +59,7 @@ pub async fn relay_leg<S>(
     let (started, wall) = (clock::now(), clock::wall());
     // Not the pin: a connection of hours must not keep an old snapshot.
     let cluster = worker.pin().node.cluster.clone();
-    let connected = connect(&worker, &assignment).await;
+    let connected = connect(&worker, &assignment, leg.tls.as_ref()).await;
     let mut record = AccessRecord {
         client: Some(client.address),
         authority: client.server_name.as_deref().unwrap_or("").as_bytes(),
@@ -108,7 +112,14 @@ type Failed = (ResponseFlag, String, u32);
 pub(crate) async fn connect(
     worker: &Rc<Worker>,
     assignment: &Arc<Assignment>,
+    tls: Option<&UpstreamTls>,
 ) -> Result<(Picked, Box<dyn Io>, u32), Failed> {
+    if let Some(tls) = tls
+        && let Some(reason) = tls.unusable()
+    {
+        let detail = format!("BackendTLSPolicy {} cannot be used: {reason}", tls.policy.policy);
+        return Err((ResponseFlag::UpstreamTls, detail, 0));
+    }
     let balancer = worker.balancer(assignment);
     let mut tried = Tried::default();
     let mut last = (ResponseFlag::NoHealthyUpstream, "no usable endpoint".to_owned());
@@ -117,8 +128,8 @@ pub(crate) async fn connect(
         let Some(picked) = worker.pick(&balancer, &tried) else {
             return Err((last.0, last.1, attempt - 1));
         };
-        let to =
-            pool::destination(picked.assignment(), picked.endpoint(), Purpose::Bytes, (None, None));
+        let how = (None, tls);
+        let to = pool::destination(picked.assignment(), picked.endpoint(), Purpose::Bytes, how);
         match tokio::time::timeout(limit, worker.connector.connect(to)).await {
             Ok(Ok(connected)) => {
                 worker.note_outcome(&picked, Outcome::Success);

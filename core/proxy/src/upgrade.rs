@@ -25,8 +25,9 @@ use crate::log::RequestLog;
 use crate::outlier::Outcome;
 use crate::pool;
 use crate::relay::Answer;
+use crate::reply::{close_after, mark_upgrade, refuse};
 use crate::router::{Route, RouteInput};
-use crate::service::{self, Connection, mark_upgrade, refuse};
+use crate::service::{self, Connection};
 use crate::tcp;
 
 /// Passes a WebSocket request on and keeps the upstream side for after the answer.
@@ -146,7 +147,7 @@ pub(crate) async fn connect(
     log.host.clone_from(&authority.host);
     let mut reply = match connection.router.route(&pin, &input, &mut Trail::off()) {
         Route::Forward { assignment, .. } => {
-            match tcp::connect(&connection.worker, &assignment).await {
+            match tcp::connect(&connection.worker, &assignment, None).await {
                 Ok((picked, upstream, attempts)) => {
                     log.picked = Some(picked);
                     log.attempts = attempts;
@@ -164,7 +165,7 @@ pub(crate) async fn connect(
             refuse(log, StatusCode::BAD_REQUEST, ResponseFlag::Malformed, "not a tunnel")
         }
     };
-    service::close_after(&mut reply);
+    close_after(&mut reply);
     reply
 }
 

@@ -10,9 +10,10 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use isthmus_certs::provider;
+use isthmus_certs::{pem, provider};
 use isthmus_model::backend_tls::{BackendRoots, BackendTls, SubjectName};
 use isthmus_model::{AppProtocol, Certificate};
+use isthmus_runtime::error_chain;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -21,7 +22,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -107,7 +108,7 @@ pub(crate) async fn handshake(
     let name = ServerName::try_from(tls.policy.hostname.clone())
         .map_err(|error| failed(format!("hostname {}: {error}", tls.policy.hostname)))?;
     let connecting = TlsConnector::from(config).connect(name, stream).await;
-    connecting.map_err(|error| failed(isthmus_runtime::error_chain(&error)))
+    connecting.map_err(|error| failed(error_chain(&error)))
 }
 
 /// What is offered; opaque bytes offer nothing, and a server's default is HTTP/1.1.
@@ -135,47 +136,36 @@ fn client_config(tls: &UpstreamTls, alpn: Option<&[u8]>) -> Result<ClientConfig,
     let mut config = match &tls.certificate {
         None => builder.with_no_client_auth(),
         Some(certificate) => {
-            let (chain, key) = chain_and_key(certificate)?;
-            let failed = |error| format!("client certificate {}: {error}", certificate.name);
-            builder.with_client_auth_cert(chain, key).map_err(failed)?
+            let failed =
+                |error: String| format!("client certificate {}: {error}", certificate.name);
+            let (chain, key) = pem::chain_and_key(&certificate.chain_pem, &certificate.key_pem)
+                .map_err(|error| failed(error_chain(&error)))?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| failed(error_chain(&error)))?
         }
     };
     config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
     Ok(config)
 }
 
-type ChainAndKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-fn chain_and_key(certificate: &Certificate) -> Result<ChainAndKey, String> {
-    let failed = |error| format!("client certificate {}: {error}", certificate.name);
-    let chain = CertificateDer::pem_slice_iter(certificate.chain_pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(failed)?;
-    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes()).map_err(failed)?;
-    Ok((chain, key))
-}
-
 fn roots(roots: &BackendRoots) -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
     match roots {
-        BackendRoots::Invalid { reason } => return Err(reason.clone()),
-        BackendRoots::Pem(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|error| error.to_string())?;
-                store.add(certificate).map_err(|error| error.to_string())?;
-            }
-        }
+        BackendRoots::Invalid { reason } => Err(reason.clone()),
+        BackendRoots::Pem(text) => pem::roots(text)
+            .map_err(|error| format!("the certificates to trust: {}", error_chain(&error))),
         BackendRoots::System => {
+            let mut store = RootCertStore::empty();
             let files = SYSTEM_ROOTS.iter().filter_map(|path| std::fs::read(path).ok());
             let pem = files.into_iter().next().unwrap_or_default();
             // Some of the many may have a form that is not supported; the others count.
             store.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+            if store.is_empty() {
+                return Err("the system has no certificate to trust".to_owned());
+            }
+            Ok(store)
         }
     }
-    if store.is_empty() {
-        return Err("there is no certificate to trust".to_owned());
-    }
-    Ok(store)
 }
 
 /// Checks the chain, and that the leaf has one of the names.

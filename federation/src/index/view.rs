@@ -1,10 +1,12 @@
 //! The index as `isthmus status` shows it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use isthmus_model::ClusterId;
 
 use super::{Index, Peer};
+use crate::decided::{Decided, PeerState};
 use crate::mcs::{Condition, ConditionStatus};
 use crate::proto::{Entry, Lease};
 use crate::status::{ConditionStatusRow, LeaseStatus, PeerStatus, ServiceStatus, Status};
@@ -47,20 +49,39 @@ impl Index {
         }
     }
 
+    /// What was decided last; `None` before the first plan.
+    pub(crate) fn decided(&self) -> Option<Decided> {
+        Some(Decided {
+            configuration: Arc::clone(self.configuration.as_ref()?),
+            plan: Arc::clone(self.plan.as_ref()?),
+            peers: self.peers.iter().map(|(id, peer)| self.peer_state(id, peer)).collect(),
+            refused_links: self.configured.refused_links.clone(),
+        })
+    }
+
+    fn peer_state(&self, cluster: &ClusterId, peer: &Peer) -> PeerState {
+        PeerState {
+            cluster: cluster.clone(),
+            trust_domain: peer.importer.rules().trust_domain.clone(),
+            lease: lease(peer),
+            transport: self.links.state(cluster).transport,
+            reading: peer.reading.is_some(),
+            writing: peer.writing.is_some(),
+            services_imported: peer.importer.counts().0,
+            services_exported: services_offered(peer),
+            holding: peer.importer.is_holding(),
+            last_error: peer.last_error.clone(),
+        }
+    }
+
     fn peer_status(&self, now: Instant, cluster: &ClusterId, peer: &Peer) -> PeerStatus {
         let importer = &peer.importer;
         let (services_imported, endpoints_imported) = importer.counts();
         let link = self.links.state(cluster);
-        let offered =
-            peer.exporter.entries().filter(|entry| matches!(entry.as_ref(), Entry::Service(_)));
         PeerStatus {
             cluster: cluster.clone(),
             trust_domain: importer.rules().trust_domain.clone(),
-            lease: match importer.lease() {
-                Lease::Expired { .. } => LeaseStatus::Expired,
-                Lease::Never => LeaseStatus::Never,
-                Lease::Valid { .. } => LeaseStatus::Valid,
-            },
+            lease: lease(peer),
             heard_seconds_ago: importer
                 .heard_at()
                 .map(|at| now.saturating_duration_since(at).as_secs()),
@@ -70,7 +91,7 @@ impl Index {
             writing: peer.writing.is_some(),
             services_imported,
             endpoints_imported,
-            services_exported: offered.count(),
+            services_exported: services_offered(peer),
             holding: importer.is_holding(),
             bundle_sequence: self
                 .bundles
@@ -80,6 +101,18 @@ impl Index {
             last_error: peer.last_error.clone(),
         }
     }
+}
+
+fn lease(peer: &Peer) -> LeaseStatus {
+    match peer.importer.lease() {
+        Lease::Expired { .. } => LeaseStatus::Expired,
+        Lease::Never => LeaseStatus::Never,
+        Lease::Valid { .. } => LeaseStatus::Valid,
+    }
+}
+
+fn services_offered(peer: &Peer) -> usize {
+    peer.exporter.entries().filter(|entry| matches!(entry.as_ref(), Entry::Service(_))).count()
 }
 
 fn row(condition: &Condition) -> ConditionStatusRow {

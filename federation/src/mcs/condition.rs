@@ -32,8 +32,12 @@ pub enum ConditionStatus {
 /// Why the exports of a service contradict each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConflictReason {
+    /// `exportedAnnotations` differ.
+    Annotations,
     /// `internalTrafficPolicy` differs.
     InternalTrafficPolicy,
+    /// `exportedLabels` differ.
+    Labels,
     /// The ports differ.
     Port,
     /// `sessionAffinity` differs.
@@ -50,7 +54,9 @@ impl ConflictReason {
     /// The reason as the API spells it.
     pub fn label(self) -> &'static str {
         match self {
+            Self::Annotations => "AnnotationsConflict",
             Self::InternalTrafficPolicy => "InternalTrafficPolicyConflict",
+            Self::Labels => "LabelsConflict",
             Self::Port => "PortConflict",
             Self::SessionAffinity => "SessionAffinityConflict",
             Self::SessionAffinityConfig => "SessionAffinityConfigConflict",
@@ -62,7 +68,9 @@ impl ConflictReason {
     /// The field as a person calls it.
     pub fn field(self) -> &'static str {
         match self {
+            Self::Annotations => "exportedAnnotations",
             Self::InternalTrafficPolicy => "internalTrafficPolicy",
+            Self::Labels => "exportedLabels",
             Self::Port => "ports",
             Self::SessionAffinity => "sessionAffinity",
             Self::SessionAffinityConfig => "sessionAffinityConfig",
@@ -109,6 +117,12 @@ impl Condition {
     /// `Ready=False` of an import that waits for an address.
     pub fn import_pending() -> Self {
         let message = "no ClusterSetIP is free in the range of this cluster";
+        Self::of("Ready", ConditionStatus::False, "Pending", message)
+    }
+
+    /// `Ready=False` of an import that waits for an address from outside.
+    pub fn import_waiting() -> Self {
+        let message = "the derived Service of the import has no address yet";
         Self::of("Ready", ConditionStatus::False, "Pending", message)
     }
 

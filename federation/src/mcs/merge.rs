@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use isthmus_model::{ClusterId, Label, ServicePort, Transport};
 
 use super::condition::ConflictReason;
-use crate::proto::{ExportedService, ExportedTraffic, SessionAffinity};
+use crate::proto::{ExportedMetadata, ExportedService, ExportedTraffic, SessionAffinity};
 
 /// One service of the clusterset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Import {
     pub ports: Vec<ImportPort>,
     /// How its traffic is spread.
     pub traffic: ExportedTraffic,
+    /// Its labels and annotations.
+    pub metadata: ExportedMetadata,
     /// The clusters that export it, in order of their ids.
     pub clusters: Vec<ClusterId>,
     /// The cluster whose export is the oldest.
@@ -70,6 +72,7 @@ pub fn merge(exports: &BTreeMap<ClusterId, &ExportedService>) -> Option<Import> 
         headless: oldest.headless,
         ports: union(&by_age),
         traffic: oldest.traffic.clone(),
+        metadata: oldest.metadata.clone(),
         clusters: exports.keys().cloned().collect(),
         winner: winner.clone(),
         conflict: conflict(winner, oldest, &by_age),
@@ -134,11 +137,15 @@ fn differences(a: &ExportedService, b: &ExportedService) -> Vec<ConflictReason> 
         }
     };
     let when = |differs: bool, reason| differs.then_some(reason);
+    // A cluster that says nothing means the default.
+    let policy = |traffic: &ExportedTraffic| {
+        let policy = traffic.internal_traffic_policy.clone();
+        policy.filter(|policy| **policy != *DEFAULT_TRAFFIC_POLICY)
+    };
     [
-        when(
-            one.internal_traffic_policy != other.internal_traffic_policy,
-            ConflictReason::InternalTrafficPolicy,
-        ),
+        when(a.metadata.annotations != b.metadata.annotations, ConflictReason::Annotations),
+        when(policy(one) != policy(other), ConflictReason::InternalTrafficPolicy),
+        when(a.metadata.labels != b.metadata.labels, ConflictReason::Labels),
         when(port_set(a) != port_set(b), ConflictReason::Port),
         affinity,
         when(
@@ -165,6 +172,9 @@ fn port_set(service: &ExportedService) -> BTreeSet<PortIdentity<'_>> {
         })
         .collect()
 }
+
+/// Kubernetes' default of `internalTrafficPolicy`.
+const DEFAULT_TRAFFIC_POLICY: &str = "Cluster";
 
 #[cfg(test)]
 mod tests {
@@ -194,6 +204,7 @@ mod tests {
             headless: false,
             ports,
             traffic: ExportedTraffic::default(),
+            metadata: ExportedMetadata::default(),
         }
     }
 
@@ -266,6 +277,26 @@ mod tests {
         let message = import.conflict.unwrap().message();
         assert!(message.contains("1/2 clusters disagree"), "{message}");
         assert!(message.contains("cluster a"), "{message}");
+    }
+
+    #[test]
+    fn labels_and_annotations_are_the_oldest_exports_and_conflict() {
+        let with = |created, key: &str| {
+            let mut export = export(created, vec![]);
+            let map: BTreeMap<String, String> = [(key.to_owned(), "true".to_owned())].into();
+            export.metadata = ExportedMetadata { labels: map.clone(), annotations: map };
+            export
+        };
+        let import = merged(&[("a", with(6, "late")), ("b", with(5, "early"))]);
+        assert_eq!(reasons(&import), "AnnotationsConflict,LabelsConflict");
+        assert_eq!(import.metadata, with(5, "early").metadata);
+    }
+
+    #[test]
+    fn a_cluster_that_does_not_say_its_traffic_policy_has_the_default_one() {
+        let mut said = export(5, vec![]);
+        said.traffic.internal_traffic_policy = Some("Cluster".into());
+        assert_eq!(reasons(&merged(&[("a", said), ("b", export(6, vec![]))])), "NoConflicts");
     }
 
     #[test]

@@ -7,7 +7,6 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,24 +42,24 @@ pub trait PeerDialer: fmt::Debug + Send + Sync {
 /// Dials through the local east-west gateway.
 #[derive(Debug, Clone)]
 pub struct HboneDialer {
-    gateway: SocketAddr,
+    gateway: Arc<str>,
     tls: Arc<rustls::ClientConfig>,
 }
 
 impl HboneDialer {
-    /// A dialer that goes through the gateway at `gateway` (its port 15008), which must be
-    /// `identity`.
+    /// A dialer that goes through the gateway at `gateway` (host or address, and its port
+    /// 15008), which must be `identity`. A name is resolved for each stream.
     ///
     /// # Errors
     ///
     /// [`TlsError`], never with the built-in provider.
-    pub fn new(gateway: SocketAddr, identity: SpiffeId, tls: &MeshTls) -> Result<Self, TlsError> {
+    pub fn new(gateway: &str, identity: SpiffeId, tls: &MeshTls) -> Result<Self, TlsError> {
         let tls = tls.client_config(&[ALPN_CONNECT], Expected::Exactly(identity))?;
-        Ok(Self { gateway, tls })
+        Ok(Self { gateway: gateway.into(), tls })
     }
 
     async fn open(&self, cluster: &ClusterId) -> io::Result<Tunnel> {
-        let stream = TcpStream::connect(self.gateway).await?;
+        let stream = TcpStream::connect(&*self.gateway).await?;
         stream.set_nodelay(true)?;
         let connector = MeshConnector::new();
         let connected = connector.connect(stream, Arc::clone(&self.tls)).await;

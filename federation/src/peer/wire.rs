@@ -15,6 +15,7 @@ pub(crate) use self::encode::{frame as encode_frame, request as encode_request};
     unnameable_types,
     unreachable_pub,
     unused_qualifications,
+    clippy::large_enum_variant,
     clippy::pedantic,
     clippy::restriction,
     clippy::nursery,

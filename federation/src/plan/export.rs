@@ -73,13 +73,14 @@ pub(crate) fn valid_export<'a>(
     }
     match export {
         OwnExport::Invalid(reason) => Err(*reason),
-        OwnExport::Valid { created, service, endpoints, traffic } => Ok(Found {
+        OwnExport::Valid { created, service, endpoints, traffic, metadata } => Ok(Found {
             entry: ExportedService {
                 name: name.clone(),
                 created: *created,
                 headless: service.headless,
                 ports: service.ports.clone(),
                 traffic: traffic.clone(),
+                metadata: metadata.clone(),
             },
             service,
             endpoints,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use isthmus_config::ClusterSetIps;
 use isthmus_model::endpoint::PortEndpoints;
 use isthmus_model::{
     ClusterId, Endpoint, EndpointTarget, Endpoints, Resource, Service, ServiceKey, Transport,
@@ -36,7 +37,8 @@ pub(crate) fn plan_imports(inputs: &Inputs<'_>) -> Imported {
     let mut vips = inputs.vips.clone();
     // Addresses of imports that are gone are free before new ones are given.
     vips.retain(|name| {
-        merged.get(name).is_some_and(|import| !import.headless)
+        *inputs.clusterset_ips == ClusterSetIps::Pool
+            && merged.get(name).is_some_and(|import| !import.headless)
             && inputs.namespaces.contains(&name.namespace)
     });
     let mut imported = Imported {
@@ -57,11 +59,21 @@ pub(crate) fn plan_imports(inputs: &Inputs<'_>) -> Imported {
 
 impl Imported {
     fn add(&mut self, inputs: &Inputs<'_>, name: &ServiceName, import: &Import) {
-        let address = if import.headless { None } else { self.vips.address(name) };
-        let ready = import.headless || address.is_some();
-        let service = service(name, import, address);
-        let conditions =
-            vec![if ready { Condition::import_ready() } else { Condition::import_pending() }];
+        let (addresses, missing) = match inputs.clusterset_ips {
+            _ if import.headless => (Vec::new(), None),
+            ClusterSetIps::Pool => {
+                let address = self.vips.address(name);
+                (Vec::from_iter(address), address.is_none().then(Condition::import_pending))
+            }
+            ClusterSetIps::Given(given) => {
+                let key = ServiceKey::clusterset(name.namespace.clone(), name.name.clone());
+                let given = given.get(&key).cloned().unwrap_or_default();
+                let missing = given.is_empty().then(Condition::import_waiting);
+                (given, missing)
+            }
+        };
+        let service = service(name, import, addresses);
+        let conditions = vec![missing.unwrap_or_else(Condition::import_ready)];
         self.status.insert(
             name.clone(),
             ImportStatus {
@@ -69,6 +81,9 @@ impl Imported {
                 winner: import.winner.clone(),
                 conditions,
                 conflict: import.conflict.as_ref().map(Conflict::message),
+                ports: import.ports.clone(),
+                traffic: import.traffic.clone(),
+                metadata: import.metadata.clone(),
             },
         );
         let ports = port_endpoints(inputs, name, import);
@@ -116,10 +131,10 @@ fn linked<'a>(
     inputs.peers.iter().filter(move |(peer, _)| links.contains_key(*peer))
 }
 
-fn service(name: &ServiceName, import: &Import, address: Option<IpAddr>) -> Service {
+fn service(name: &ServiceName, import: &Import, addresses: Vec<IpAddr>) -> Service {
     Service {
         key: ServiceKey::clusterset(name.namespace.clone(), name.name.clone()),
-        addresses: address.into_iter().collect(),
+        addresses,
         headless: import.headless,
         ports: import.ports.iter().map(|port| port.port.clone()).collect(),
         clusters: import.clusters.clone(),

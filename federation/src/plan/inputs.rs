@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use isthmus_config::{ClusterSetIps, Unmeshed};
 use isthmus_model::name::SYSTEM_NAMESPACE;
 use isthmus_model::{
     ClusterId, Endpoints, Label, LinkState, Locality, Service, SpiffeId, TrustDomain,
@@ -11,7 +12,9 @@ use isthmus_model::{
 
 use super::endpoint_id::EndpointSecret;
 use crate::mcs::VipPool;
-use crate::proto::{BundleDocument, Entry, EntryKey, ExportedTraffic, Grants, ServiceName};
+use crate::proto::{
+    BundleDocument, Entry, EntryKey, ExportedMetadata, ExportedTraffic, Grants, ServiceName,
+};
 
 /// What is known.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +37,12 @@ pub struct Inputs<'a> {
     pub secret: &'a EndpointSecret,
     /// ClusterSetIPs given so far.
     pub vips: &'a VipPool,
+    /// Where ClusterSetIPs come from.
+    pub clusterset_ips: &'a ClusterSetIps,
+    /// Who serves imports to pods without a sidecar.
+    pub unmeshed: Option<&'a Unmeshed>,
+    /// The ports of the last plan for them.
+    pub unmeshed_ports: &'a BTreeMap<(ServiceName, u16), u16>,
 }
 
 /// This cluster.
@@ -66,6 +75,8 @@ pub enum OwnExport {
         endpoints: Arc<Endpoints>,
         /// How its traffic is spread.
         traffic: ExportedTraffic,
+        /// Labels and annotations for the import.
+        metadata: ExportedMetadata,
     },
 }
 

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use isthmus_config::{AccessRule, NamePattern};
+use isthmus_config::{AccessRule, ClusterSetIps, NamePattern, Unmeshed};
 use isthmus_model::endpoint::{Export, PortEndpoints};
 use isthmus_model::{
     AppProtocol, ClusterId, Endpoint, EndpointId, EndpointTarget, Endpoints, Health, Label,
@@ -12,7 +12,8 @@ use isthmus_model::{
 use super::inputs::PeerView;
 use super::*;
 use crate::proto::{
-    BundleDocument, EndpointSummary, ExportedService, ExportedTraffic, Grants, SummaryEndpoint,
+    BundleDocument, EndpointSummary, ExportedMetadata, ExportedService, ExportedTraffic, Grants,
+    SummaryEndpoint,
 };
 
 fn label(text: &str) -> Label {
@@ -46,6 +47,8 @@ struct World {
     entries: BTreeMap<ClusterId, BTreeMap<EntryKey, Arc<Entry>>>,
     lease_valid: bool,
     vips: VipPool,
+    clusterset_ips: ClusterSetIps,
+    unmeshed: Option<Unmeshed>,
 }
 
 fn world() -> World {
@@ -64,6 +67,8 @@ fn world() -> World {
         entries: BTreeMap::new(),
         lease_valid: true,
         vips: VipPool::new("127.64.0.0/16".parse().unwrap(), []),
+        clusterset_ips: ClusterSetIps::Pool,
+        unmeshed: None,
     };
     world.link("b", vec![]);
     world.link("c", vec![80]);
@@ -117,6 +122,7 @@ impl World {
             service: Box::new(service),
             endpoints: Arc::new(endpoints),
             traffic: ExportedTraffic::default(),
+            metadata: ExportedMetadata::default(),
         };
         self.exports.insert(cart(), own);
     }
@@ -128,6 +134,7 @@ impl World {
             headless: false,
             ports: vec![port(&format!("p{number}"), number)],
             traffic: ExportedTraffic::default(),
+            metadata: ExportedMetadata::default(),
         });
         let endpoints = Entry::Endpoints(EndpointSummary {
             service: cart(),
@@ -168,6 +175,9 @@ impl World {
             bundles: &bundles,
             secret: &EndpointSecret::new(&[7; 32]),
             vips: &self.vips,
+            clusterset_ips: &self.clusterset_ips,
+            unmeshed: self.unmeshed.as_ref(),
+            unmeshed_ports: &BTreeMap::new(),
         })
     }
 }
@@ -284,6 +294,52 @@ fn an_import_keeps_its_address_until_it_is_gone() {
     world.vips = second.vips;
     world.entries.clear();
     assert!(world.federate().vips.given().is_empty());
+}
+
+#[test]
+fn an_import_waits_for_the_addresses_that_it_is_given() {
+    let mut world = world();
+    world.export_of("b", 9, 80);
+    world.clusterset_ips = ClusterSetIps::Given(BTreeMap::new());
+    let federated = world.federate();
+    let condition = &federated.import_status[&cart()].conditions[0];
+    assert_eq!((condition.kind, condition.reason.as_str()), ("Ready", "Pending"));
+    assert!(condition.message.contains("derived Service"), "{}", condition.message);
+    assert!(federated.vips.given().is_empty(), "our own range is not used");
+    let key = ServiceKey::clusterset(label("shop"), label("cart"));
+    let addresses = vec!["10.96.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+    world.clusterset_ips = ClusterSetIps::Given([(key.clone(), addresses.clone())].into());
+    let federated = world.federate();
+    assert_eq!(federated.imports[&key].addresses, addresses);
+    assert_eq!(federated.import_status[&cart()].conditions[0].reason, "Ready");
+}
+
+#[test]
+fn an_import_has_a_port_of_the_gateway_for_pods_without_a_sidecar() {
+    let mut world = world();
+    world.export_of("b", 9, 80);
+    assert!(world.federate().unmeshed.is_empty());
+    let server = SpiffeId::parse("spiffe://own.test/ns/isthmus-system/sa/isthmus-eastwest");
+    let server = server.unwrap();
+    let given = BTreeMap::new();
+    world.unmeshed = Some(Unmeshed { server: server.clone(), ports: 20_000..=29_999, given });
+    let federated = world.federate();
+    let port = federated.unmeshed[&(cart(), 80)];
+    let name = "clusterset/shop/cart/80";
+    let Some(Resource::Listener(listener)) = find(&federated, ResourceKind::Listener, name) else {
+        panic!("no listener")
+    };
+    assert_eq!((listener.bind_port, listener.served_by), (port, Some(server)));
+    let found = find(&federated, ResourceKind::TcpRoute, name);
+    let Some(Resource::StreamRoute(route)) = found else { panic!("no route") };
+    let Some(isthmus_model::BackendTarget::Service { service, port: 80 }) =
+        route.backends.first().map(|backend| backend.target.clone())
+    else {
+        panic!("{route:?}")
+    };
+    assert_eq!(service, ServiceKey::clusterset(label("shop"), label("cart")));
+    assert!(matches!(&route.parents[..], [isthmus_model::route::RouteParent::Listener {
+        listener, .. }] if listener == name));
 }
 
 #[test]

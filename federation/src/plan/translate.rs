@@ -3,13 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use isthmus_config::objects::{ServiceType, SessionAffinity as ConfigAffinity};
-use isthmus_config::{Context, ObjectCondition, Objects, local_services, translate};
+use isthmus_config::objects::{
+    IpFamily as ConfigFamily, Service as ServiceObject, ServiceType,
+    SessionAffinity as ConfigAffinity,
+};
+use isthmus_config::{
+    Context, GatewayStatus, ListenerStatus, ObjectCondition, Objects, local_services, translate,
+};
 use isthmus_model::{ClusterId, Label, Resource, ResourceKey, ServiceKey, TrustDomain};
 
 use super::inputs::{ExportInvalid, Inputs, LinkRules, OwnCluster, OwnExport};
 use super::{Federated, federate};
-use crate::proto::{ExportedTraffic, Grants, ServiceName, SessionAffinity};
+use crate::proto::{
+    ExportedMetadata, ExportedTraffic, Grants, IpFamily, ServiceName, SessionAffinity,
+};
 
 /// The user's objects and what is known besides them, as one value.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +36,10 @@ pub struct Plan {
     pub federated: Federated,
     /// Conditions of the user's other objects.
     pub conditions: Vec<ObjectCondition>,
+    /// What the status of every listener of ours says beside its conditions.
+    pub listeners: Vec<ListenerStatus>,
+    /// What the status of every Gateway of ours says beside its conditions.
+    pub gateways: Vec<GatewayStatus>,
 }
 
 /// The part of the inputs that comes from configuration alone.
@@ -70,7 +81,13 @@ pub fn plan(configuration: &Configuration, inputs: &Inputs<'_>) -> Plan {
     for resource in translation.resources {
         resources.entry(resource.key()).or_insert_with(|| Arc::new(resource));
     }
-    Plan { resources, federated, conditions: translation.conditions }
+    Plan {
+        resources,
+        federated,
+        conditions: translation.conditions,
+        listeners: translation.listeners,
+        gateways: translation.gateways,
+    }
 }
 
 /// Reads what configuration says about federation.
@@ -97,7 +114,11 @@ fn exports(configuration: &Configuration) -> BTreeMap<ServiceName, OwnExport> {
                 created: export.created,
                 service: Box::new(local.service),
                 endpoints: Arc::new(local.endpoints),
-                traffic: traffic(object.session_affinity),
+                traffic: traffic(object),
+                metadata: ExportedMetadata::bounded(
+                    &export.exported_labels,
+                    &export.exported_annotations,
+                ),
             },
             (Some(object), None) if matches!(object.service_type, ServiceType::ExternalName(_)) => {
                 OwnExport::Invalid(ExportInvalid::ServiceType)
@@ -109,14 +130,23 @@ fn exports(configuration: &Configuration) -> BTreeMap<ServiceName, OwnExport> {
     exports
 }
 
-fn traffic(affinity: ConfigAffinity) -> ExportedTraffic {
-    let session_affinity = match affinity {
+fn traffic(service: &ServiceObject) -> ExportedTraffic {
+    let session_affinity = match service.session_affinity {
         ConfigAffinity::ClientIp { timeout_seconds } => {
             SessionAffinity::ClientIp { timeout_seconds }
         }
         ConfigAffinity::None => SessionAffinity::None,
     };
-    ExportedTraffic { session_affinity, ..ExportedTraffic::default() }
+    let family = |family: &ConfigFamily| match family {
+        ConfigFamily::Ipv4 => IpFamily::Ipv4,
+        ConfigFamily::Ipv6 => IpFamily::Ipv6,
+    };
+    ExportedTraffic {
+        session_affinity,
+        internal_traffic_policy: service.internal_traffic_policy.as_deref().map(Arc::from),
+        traffic_distribution: service.traffic_distribution.as_deref().map(Arc::from),
+        ip_families: service.ip_families.iter().map(family).collect(),
+    }
 }
 
 /// A directory of manifests often has no Namespace objects; a namespace with any object in

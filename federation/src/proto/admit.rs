@@ -107,6 +107,10 @@ impl PeerRules {
         if texts.into_iter().flatten().any(|text| text.len() > TEXT_MAX) {
             return Err(Refused::Invalid);
         }
+        let families = traffic.ip_families.len();
+        if families > IP_FAMILIES_MAX || !service.metadata.is_bounded() {
+            return Err(Refused::Invalid);
+        }
         let mut granted = service.clone();
         granted.ports.retain(|port| self.import.allow_port(&service.name, port.number));
         match (granted.ports.len(), service.ports.len()) {
@@ -262,3 +266,5 @@ pub const BUNDLE_BYTES_MAX: usize = 1024 * 1024;
 pub const TEXT_MAX: usize = 256;
 /// The last second of the year 9999.
 const CREATED_MAX: i64 = 253_402_300_799;
+/// Spec: Kubernetes: a Service has at most two families.
+const IP_FAMILIES_MAX: usize = 2;

@@ -105,7 +105,7 @@ impl Entry {
                 Self::Endpoints(v) => v.endpoints.iter().map(SummaryEndpoint::size).sum(),
                 Self::Gateway(v) => v.version.len(),
                 Self::Properties(v) => v.properties.iter().map(|(k, v)| k.len() + v.len()).sum(),
-                Self::Service(v) => v.ports.len() * PORT_BYTES,
+                Self::Service(v) => v.ports.len() * PORT_BYTES + v.metadata.size(),
             }
     }
 }
@@ -126,6 +126,54 @@ pub struct ExportedService {
     /// How its traffic is spread.
     #[serde(default)]
     pub traffic: ExportedTraffic,
+    /// Labels and annotations for its ServiceImport.
+    #[serde(default)]
+    pub metadata: ExportedMetadata,
+}
+
+/// Labels and annotations that a ServiceExport gives its ServiceImport; both are taken
+/// whole from the winner of a conflict.
+///
+/// Spec: KEP-1645 `exportedLabels` and `exportedAnnotations`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedMetadata {
+    /// `exportedLabels`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `exportedAnnotations`.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl ExportedMetadata {
+    /// As much of what a user wrote as peers take: the first entries, by their keys.
+    pub fn bounded(
+        labels: &BTreeMap<String, String>,
+        annotations: &BTreeMap<String, String>,
+    ) -> Self {
+        let (mut count, mut bytes) = (0, 0);
+        let mut fits = |(key, value): &(&String, &String)| {
+            count += 1;
+            bytes += key.len() + value.len();
+            count <= METADATA_ENTRIES_MAX && bytes <= METADATA_BYTES_MAX
+        };
+        let owned = |(key, value): (&String, &String)| (key.clone(), value.clone());
+        Self {
+            labels: labels.iter().take_while(&mut fits).map(owned).collect(),
+            annotations: annotations.iter().take_while(&mut fits).map(owned).collect(),
+        }
+    }
+
+    /// Whether it is within the bounds.
+    pub fn is_bounded(&self) -> bool {
+        self.labels.len() + self.annotations.len() <= METADATA_ENTRIES_MAX
+            && self.size() <= METADATA_BYTES_MAX
+    }
+
+    fn size(&self) -> usize {
+        let entries = self.labels.iter().chain(&self.annotations);
+        entries.map(|(key, value)| key.len() + value.len()).sum()
+    }
 }
 
 /// The fields of a service that say how traffic is spread; each is taken whole from the
@@ -141,6 +189,29 @@ pub struct ExportedTraffic {
     /// `trafficDistribution`, as written.
     #[serde(default)]
     pub traffic_distribution: Option<Arc<str>>,
+    /// `ipFamilies`, the primary one first; empty when the cluster does not say.
+    #[serde(default)]
+    pub ip_families: Vec<IpFamily>,
+}
+
+/// An IP family of a Service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IpFamily {
+    /// `IPv4`.
+    Ipv4,
+    /// `IPv6`.
+    Ipv6,
+}
+
+impl IpFamily {
+    /// The family as Kubernetes spells it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        }
+    }
 }
 
 /// `sessionAffinity` of a Service.
@@ -228,6 +299,10 @@ pub struct BundleDocument {
     pub sequence: u64,
 }
 
+/// Labels and annotations of one service.
+pub const METADATA_ENTRIES_MAX: usize = 64;
+/// Bytes of their keys and values.
+pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of an entry apart from its variable parts, rounded up.
 const ENTRY_BYTES: usize = 256;
 /// Bytes of a port, rounded up.

@@ -19,6 +19,7 @@ fn service(text: &str) -> Arc<Entry> {
         headless: false,
         ports: vec![],
         traffic: ExportedTraffic::default(),
+        metadata: ExportedMetadata::default(),
     }))
 }
 

@@ -7,9 +7,9 @@ use std::time::Instant;
 use isthmus_config::{AccessRule, NamePattern};
 use isthmus_federation::mcs::{Import, merge};
 use isthmus_federation::proto::{
-    EndpointSummary, Entry, EntryKey, ExportedService, ExportedTraffic, Exporter, ExporterSettings,
-    Grants, Importer, ImporterSettings, PeerRules, SavedPeer, ServiceName, SummaryEndpoint,
-    start_epoch,
+    EndpointSummary, Entry, EntryKey, ExportedMetadata, ExportedService, ExportedTraffic, Exporter,
+    ExporterSettings, Grants, Importer, ImporterSettings, PeerRules, SavedPeer, ServiceName,
+    SummaryEndpoint, start_epoch,
 };
 use isthmus_model::{
     AppProtocol, ClusterId, EndpointId, Health, Label, Locality, ServicePort, SpiffeId, Transport,
@@ -194,5 +194,6 @@ pub(crate) fn service_entry(random: &mut Random, name: &ServiceName, created: i6
         headless: random.chance(20),
         ports: vec![port],
         traffic: ExportedTraffic::default(),
+        metadata: ExportedMetadata::default(),
     })
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers outside test functions.
 
+mod backend_tls;
 mod datagrams;
 mod streams;
 mod tls;

@@ -19,13 +19,13 @@ use crate::streams::after_the_end;
 use crate::world::World;
 
 /// A certificate that signs itself.
-struct Signed {
-    chain_pem: String,
+pub(crate) struct Signed {
+    pub(crate) chain_pem: String,
     key_pem: String,
 }
 
 impl Signed {
-    fn new(host: &str) -> Self {
+    pub(crate) fn new(host: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         let chain_pem = params.self_signed(&key).unwrap().pem();
@@ -36,7 +36,7 @@ impl Signed {
         CertificateDer::from_pem_slice(self.chain_pem.as_bytes()).unwrap()
     }
 
-    fn client(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    pub(crate) fn client(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der()).unwrap();
         let mut config = ClientConfig::builder_with_provider(provider())
@@ -49,7 +49,20 @@ impl Signed {
     }
 
     /// A TLS server that answers each connection with a name.
-    async fn serve(&self, tasks: &mut JoinSet<()>, name: &'static str) -> SocketAddr {
+    pub(crate) async fn serve(&self, tasks: &mut JoinSet<()>, name: &'static str) -> SocketAddr {
+        self.answer(tasks, move |_| name.to_owned()).await
+    }
+
+    /// A TLS server that answers each connection with the server name it was asked for.
+    pub(crate) async fn serve_named(&self, tasks: &mut JoinSet<()>) -> SocketAddr {
+        self.answer(tasks, |asked| asked.unwrap_or("no name").to_owned()).await
+    }
+
+    async fn answer(
+        &self,
+        tasks: &mut JoinSet<()>,
+        answer: impl Fn(Option<&str>) -> String + Send + 'static,
+    ) -> SocketAddr {
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).unwrap();
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -63,7 +76,8 @@ impl Signed {
         tasks.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 if let Ok(mut stream) = acceptor.accept(stream).await {
-                    let _ = stream.write_all(name.as_bytes()).await;
+                    let text = answer(stream.get_ref().1.server_name());
+                    let _ = stream.write_all(text.as_bytes()).await;
                     let _ = stream.shutdown().await;
                 }
             }
@@ -71,7 +85,7 @@ impl Signed {
         address
     }
 
-    fn add_to(&self, world: &mut World, listener: &str) {
+    pub(crate) fn add_to(&self, world: &mut World, listener: &str) {
         world.add(Resource::Certificate(Certificate {
             name: format!("n/{listener}"),
             chain_pem: self.chain_pem.clone(),
@@ -80,7 +94,7 @@ impl Signed {
     }
 }
 
-async fn connect(
+pub(crate) async fn connect(
     to: SocketAddr,
     host: &str,
     config: Arc<ClientConfig>,
@@ -91,7 +105,7 @@ async fn connect(
 }
 
 /// Sends text, ends, and returns what comes back.
-async fn exchange(mut stream: TlsStream<TcpStream>, text: &str) -> String {
+pub(crate) async fn exchange(mut stream: TlsStream<TcpStream>, text: &str) -> String {
     stream.write_all(text.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut back = Vec::new();

@@ -90,8 +90,11 @@ impl Executor {
         let (deletions, writes): (Vec<_>, Vec<_>) =
             ready.into_iter().partition(|(action, _)| matches!(action, Action::Delete { .. }));
         for part in [writes, deletions] {
-            let tries =
-                part.iter().map(|(action, served)| self.carry_out(action, served, &may_write));
+            // Collected, because a lazy closure would make this future no task of its own.
+            let mut tries = Vec::with_capacity(part.len());
+            for (action, served) in &part {
+                tries.push(self.carry_out(action, served, &may_write));
+            }
             let mut outcomes = stream::iter(tries).buffered(CONCURRENCY);
             while let Some(outcome) = outcomes.next().await {
                 match outcome {

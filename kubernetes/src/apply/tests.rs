@@ -163,3 +163,14 @@ fn a_status_for_an_object_that_is_gone_is_not_written() {
     let plan = plan_status(&[gateway(json!({}))], &[], &[], "t").unwrap();
     assert_eq!(plan, Plan::default());
 }
+
+#[test]
+fn what_the_server_makes_of_our_objects_is_left_alone() {
+    let observed = stored(&plan(&[service("web", 80)], &[]).unwrap());
+    // The EndpointSlice controller copies the labels of the Service.
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"namespace": "shop", "name": "web-x", "uid": "u2",
+            "labels": {MANAGED_LABEL: FIELD_MANAGER}}});
+    let all = [observed, vec![slice]].concat();
+    assert_eq!(plan(&[service("web", 80)], &all).unwrap().actions.len(), 0);
+}

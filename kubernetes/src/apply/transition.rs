@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// Gives every condition in `desired` its `lastTransitionTime`.
 ///
-/// Lists of listeners and of parents are matched by name or by parent and controller, so
+/// Lists of listeners, parents and ancestors are matched by name or by what they refer to, so
 /// that a listener that comes or goes does not touch the others' times.
 pub(super) fn carry(desired: &mut Value, observed: &Value, now: &str) {
     match desired {
@@ -44,15 +44,65 @@ fn conditions(desired: &mut Value, observed: &Value, now: &str) {
 }
 
 fn is_same(entry: &Value, before: &Value) -> bool {
-    let parent = |value: &Value, field: &str| {
-        let pointer = format!("/parentRef/{field}");
-        value.pointer(&pointer).cloned().unwrap_or_default()
-    };
-    // The server fills in group and kind of a parent, so they are not compared.
-    let is_same_parent = ["namespace", "name", "sectionName", "port"]
-        .iter()
-        .all(|field| parent(entry, field) == parent(before, field));
     entry.get("name") == before.get("name")
         && entry.get("controllerName") == before.get("controllerName")
-        && is_same_parent
+        && REFERENCES.iter().all(|reference| is_same_reference(reference, entry, before))
+}
+
+/// Whether two entries name the same parent or ancestor, or both name none.
+fn is_same_reference(reference: &str, entry: &Value, before: &Value) -> bool {
+    let (entry, before) = match (entry.get(reference), before.get(reference)) {
+        (None, None) => return true,
+        (Some(entry), Some(before)) => (entry, before),
+        (None, Some(_)) | (Some(_), None) => return false,
+    };
+    // A Gateway and a ListenerSet may have one name; the server fills in the kind and
+    // group of a Gateway.
+    let with_default = |value: &Value, (field, default): (&str, &str)| {
+        value.get(field).and_then(Value::as_str).unwrap_or(default).to_owned()
+    };
+    let fields = ["namespace", "name", "sectionName", "port"];
+    fields.iter().all(|field| entry.get(field) == before.get(field))
+        && DEFAULTS
+            .iter()
+            .all(|default| with_default(entry, *default) == with_default(before, *default))
+}
+
+/// The fields by which entries of routes' and policies' statuses are told apart.
+const REFERENCES: &[&str] = &["parentRef", "ancestorRef"];
+/// Spec: Gateway API `ParentReference`.
+const DEFAULTS: &[(&str, &str)] = &[("group", "gateway.networking.k8s.io"), ("kind", "Gateway")];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(list: &str, reference: Value, time: Option<&str>) -> Value {
+        let mut condition = json!({"type": "Accepted", "status": "True"});
+        if let Some(time) = time {
+            condition["lastTransitionTime"] = json!(time);
+        }
+        json!({list: reference, "controllerName": "c", "conditions": [condition]})
+    }
+
+    #[test]
+    fn parents_and_ancestors_of_one_name_and_different_kinds_keep_their_own_times() {
+        for reference in REFERENCES {
+            let kind = |kind: &str| json!({"kind": kind, "name": "edge"});
+            let before = json!([
+                entry(reference, kind("ListenerSet"), Some("t1")),
+                entry(reference, kind("Gateway"), Some("t2")),
+            ]);
+            let mut desired = json!([
+                entry(reference, json!({"name": "edge"}), None),
+                entry(reference, kind("ListenerSet"), None),
+                entry(reference, json!({"name": "other"}), None),
+            ]);
+            carry(&mut desired, &before, "now");
+            let time = |at: usize| desired[at]["conditions"][0]["lastTransitionTime"].clone();
+            assert_eq!([time(0), time(1), time(2)], ["t2", "t1", "now"]);
+        }
+    }
 }

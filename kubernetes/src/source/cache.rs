@@ -163,6 +163,17 @@ impl Cache {
         state
     }
 
+    /// The objects of every scope that are kept whole, in order of scope, namespace and
+    /// name.
+    pub fn documents(&self) -> Vec<Value> {
+        let live = self.scopes.values().flat_map(|part| part.live.values());
+        live.filter_map(|object| match object {
+            Trimmed::Document(value) => Some(Value::clone(value)),
+            Trimmed::Node(_) | Trimmed::Nothing | Trimmed::Pod(_) => None,
+        })
+        .collect()
+    }
+
     /// The namespaces with the selected labels; `None` when labels select nothing out.
     fn selected_namespaces(&self) -> Option<BTreeSet<&str>> {
         if self.namespace_labels.is_empty() {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use isthmus_config::Kind;
+use isthmus_config::kind::MCS_GROUP;
 
 use crate::source::Selection;
 
@@ -15,6 +16,8 @@ use crate::source::Selection;
 pub enum Watched {
     /// A kind of the configuration.
     Config(Kind),
+    /// A kind of objects that we make, of which only ours are watched.
+    Managed(ManagedKind),
     /// Core Node: region and zone.
     Node,
     /// Core Pod: identity, addresses, node.
@@ -22,7 +25,7 @@ pub enum Watched {
 }
 
 impl Watched {
-    /// Everything that is watched.
+    /// Everything that a source watches.
     pub fn all() -> impl Iterator<Item = Self> {
         Kind::ALL.into_iter().map(Self::Config).chain([Self::Node, Self::Pod])
     }
@@ -31,6 +34,7 @@ impl Watched {
     pub fn label(self) -> &'static str {
         match self {
             Self::Config(kind) => kind.label(),
+            Self::Managed(kind) => kind.label(),
             Self::Node => "Node",
             Self::Pod => "Pod",
         }
@@ -40,6 +44,7 @@ impl Watched {
     pub fn group(self) -> &'static str {
         match self {
             Self::Config(kind) => kind.group(),
+            Self::Managed(kind) => kind.group(),
             Self::Node | Self::Pod => "",
         }
     }
@@ -48,6 +53,7 @@ impl Watched {
     pub fn versions(self) -> &'static [&'static str] {
         match self {
             Self::Config(kind) => kind.versions(),
+            Self::Managed(kind) => kind.versions(),
             Self::Node | Self::Pod => &["v1"],
         }
     }
@@ -57,7 +63,7 @@ impl Watched {
         match self {
             Self::Config(kind) => kind.is_cluster_scoped(),
             Self::Node => true,
-            Self::Pod => false,
+            Self::Managed(_) | Self::Pod => false,
         }
     }
 
@@ -69,7 +75,73 @@ impl Watched {
                 Some(format!("metadata.name={namespace}"))
             }
             Self::Pod => Some("status.phase!=Succeeded,status.phase!=Failed".to_owned()),
-            Self::Config(_) | Self::Node => None,
+            Self::Config(_) | Self::Managed(_) | Self::Node => None,
+        }
+    }
+}
+
+/// A kind of objects that we make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ManagedKind {
+    /// Core ConfigMap.
+    ConfigMap,
+    /// `apps` Deployment.
+    Deployment,
+    /// `discovery.k8s.io` EndpointSlice.
+    EndpointSlice,
+    /// `policy` PodDisruptionBudget.
+    PodDisruptionBudget,
+    /// Core Service.
+    Service,
+    /// Core ServiceAccount.
+    ServiceAccount,
+    /// `multicluster.x-k8s.io` ServiceImport.
+    ServiceImport,
+}
+
+impl ManagedKind {
+    /// Every kind, in order.
+    pub const ALL: [Self; 7] = [
+        Self::ConfigMap,
+        Self::Deployment,
+        Self::EndpointSlice,
+        Self::PodDisruptionBudget,
+        Self::Service,
+        Self::ServiceAccount,
+        Self::ServiceImport,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "ConfigMap",
+            Self::Deployment => "Deployment",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
+            Self::Service => "Service",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::ServiceImport => "ServiceImport",
+        }
+    }
+
+    fn group(self) -> &'static str {
+        match self {
+            Self::ConfigMap | Self::Service | Self::ServiceAccount => "",
+            Self::Deployment => "apps",
+            Self::EndpointSlice => "discovery.k8s.io",
+            Self::PodDisruptionBudget => "policy",
+            Self::ServiceImport => MCS_GROUP,
+        }
+    }
+
+    fn versions(self) -> &'static [&'static str] {
+        match self {
+            Self::ServiceImport => &["v1alpha1", "v1beta1"],
+            Self::ConfigMap
+            | Self::Deployment
+            | Self::EndpointSlice
+            | Self::PodDisruptionBudget
+            | Self::Service
+            | Self::ServiceAccount => &["v1"],
         }
     }
 }

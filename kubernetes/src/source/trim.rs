@@ -65,6 +65,15 @@ pub struct NodeState {
 /// Reduces an object, as the server gave it, of a kind.
 pub(crate) fn trim(watched: Watched, mut object: Value) -> Trimmed {
     match watched {
+        // Plans of writes compare whole objects; the resource version would make every
+        // status of another controller a change even where nothing else is.
+        Watched::Managed(_) => {
+            if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+                metadata.remove("managedFields");
+                metadata.remove("resourceVersion");
+            }
+            Trimmed::Document(Arc::new(object))
+        }
         Watched::Pod => Trimmed::Pod(pod(&object)),
         Watched::Node => Trimmed::Node(node(&object)),
         Watched::Config(kind) => {

@@ -11,7 +11,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("core/proxy", &["core/model", "core/runtime", "core/telemetry", "certs", "core/hbone"]),
     ("core/link", &["core/model", "core/runtime", "core/telemetry", "certs"]),
     ("config", &["core/model"]),
-    ("kubernetes", &["core/model", "config", "certs", "core/runtime", "core/telemetry"]),
+    (
+        "kubernetes",
+        &["core/model", "config", "certs", "federation", "core/runtime", "core/telemetry"],
+    ),
     (
         "federation",
         &[

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use isthmus_model::{Listener, ListenerProtocol, Resource, SpiffeId};
 
+use super::parameters::parameters;
 use super::places::{Claim, Taken, conflict_inside};
 use super::tls::{client_validation, secret};
 use crate::context::Context;
@@ -72,11 +73,7 @@ impl<'w, 'o> Work<'w, 'o> {
             }
         }
         let mut refusal = unsupported.clone().filter(|_| addresses.is_empty());
-        if let Some(text) = &gateway.infrastructure.parameters
-            && !text.starts_with(PARAMETERS_KIND)
-        {
-            let message = format!("{text} is not a kind of parameters of a Gateway");
-            let problem = Problem::new("InvalidParameters", message);
+        if let Err(problem) = parameters(objects, gateway) {
             unsupported = Some(problem.clone());
             refusal = Some(problem);
         }
@@ -352,6 +349,3 @@ fn route_kinds(protocol: &Protocol) -> &'static [&'static str] {
 
 /// Keeps the names of a set's listeners apart from those of a Gateway of the same name.
 const LISTENER_SET_PREFIX: &str = "listenerset/";
-/// Parameters of a Gateway are a ConfigMap, which provisioning reads; nothing of it
-/// changes the listeners.
-const PARAMETERS_KIND: &str = "/ConfigMap ";

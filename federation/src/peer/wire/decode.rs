@@ -13,8 +13,8 @@ use super::pb;
 use crate::proto::admit::{ENDPOINTS_PER_PORT_MAX, PORTS_MAX, PROPERTIES_MAX};
 use crate::proto::{
     Body, BundleDocument, Change, ClusterProperties, EndpointSummary, Entry, EntryKey,
-    ExportedService, ExportedTraffic, Frame, GatewayInfo, Position, Request, ServiceName,
-    SessionAffinity, SummaryEndpoint,
+    ExportedMetadata, ExportedService, ExportedTraffic, Frame, GatewayInfo, IpFamily, Position,
+    Request, ServiceName, SessionAffinity, SummaryEndpoint,
 };
 
 /// A message of which nothing can be said.
@@ -128,8 +128,18 @@ fn service(message: pb::Service) -> Result<ExportedService, Reason> {
             session_affinity,
             internal_traffic_policy: message.internal_traffic_policy.map(Arc::from),
             traffic_distribution: message.traffic_distribution.map(Arc::from),
+            ip_families: message.ip_families.iter().filter_map(|text| family(text)).collect(),
+        },
+        metadata: ExportedMetadata {
+            labels: message.exported_labels.into_iter().collect(),
+            annotations: message.exported_annotations.into_iter().collect(),
         },
     })
+}
+
+/// A family that this release does not know is one that no address here can have.
+fn family(text: &str) -> Option<IpFamily> {
+    [IpFamily::Ipv4, IpFamily::Ipv6].into_iter().find(|family| family.label() == text)
 }
 
 fn port(message: pb::Port) -> Result<ServicePort, Reason> {

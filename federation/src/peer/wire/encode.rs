@@ -96,6 +96,9 @@ fn service(service: &ExportedService) -> pb::Service {
         },
         internal_traffic_policy: text(&service.traffic.internal_traffic_policy),
         traffic_distribution: text(&service.traffic.traffic_distribution),
+        ip_families: service.traffic.ip_families.iter().map(|f| f.label().to_owned()).collect(),
+        exported_labels: service.metadata.labels.clone().into_iter().collect(),
+        exported_annotations: service.metadata.annotations.clone().into_iter().collect(),
     }
 }
 

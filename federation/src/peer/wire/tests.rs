@@ -9,8 +9,8 @@ use prost::Message;
 use super::{encode_frame, frame, pb};
 use crate::proto::{
     Body, BundleDocument, Change, ClusterProperties, EndpointSummary, Entry, EntryKey,
-    ExportedService, ExportedTraffic, Frame, GatewayInfo, ServiceName, SessionAffinity,
-    SummaryEndpoint,
+    ExportedMetadata, ExportedService, ExportedTraffic, Frame, GatewayInfo, IpFamily, ServiceName,
+    SessionAffinity, SummaryEndpoint,
 };
 
 fn label(text: &str) -> Label {
@@ -58,6 +58,11 @@ fn entries() -> Vec<Entry> {
                 session_affinity: SessionAffinity::ClientIp { timeout_seconds: 10 },
                 internal_traffic_policy: Some(Arc::from("Local")),
                 traffic_distribution: None,
+                ip_families: vec![IpFamily::Ipv6, IpFamily::Ipv4],
+            },
+            metadata: ExportedMetadata {
+                labels: [("a".to_owned(), "b".to_owned())].into(),
+                annotations: [("c".to_owned(), "d".to_owned())].into(),
             },
         }),
     ]

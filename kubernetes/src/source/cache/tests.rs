@@ -126,3 +126,19 @@ fn selected_namespaces_have_watchers_of_their_own() {
     assert!(names.contains(&"GatewayClass.gateway.networking.k8s.io".to_owned()));
     assert!(!names.contains(&"Service".to_owned()));
 }
+
+#[test]
+fn managed_objects_are_kept_whole() {
+    let services = Watched::Managed(kinds::ManagedKind::Service);
+    let imports = Watched::Managed(kinds::ManagedKind::ServiceImport);
+    let mut cache = cache(&[services, imports]);
+    let mut service = object("shop", "web", "10.0.0.1");
+    service["status"] = json!({"conditions": [{"type": "Ready"}]});
+    listed(&mut cache, services, vec![service.clone()]);
+    assert!(!cache.is_complete());
+    cache.handle(&scope(imports), Change::Absent);
+    assert!(cache.is_complete());
+    let metadata = service["metadata"].as_object_mut().unwrap();
+    metadata.remove("resourceVersion");
+    assert_eq!(cache.documents(), [service]);
+}

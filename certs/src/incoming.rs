@@ -1,0 +1,60 @@
+//! A connection that holds its place among those allowed until it ends.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::transport::server::Connected;
+
+/// A stream, whom it is with, and its place.
+#[derive(Debug)]
+pub(crate) struct Incoming<S, P> {
+    stream: S,
+    peer: P,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<S, P> Incoming<S, P> {
+    /// A connection whose requests carry `peer` among their extensions.
+    pub(crate) fn new(stream: S, peer: P, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, peer, _place: place }
+    }
+}
+
+impl<S, P: Clone + Send + Sync + 'static> Connected for Incoming<S, P> {
+    type ConnectInfo = P;
+
+    fn connect_info(&self) -> P {
+        self.peer.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Incoming<S, P> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Incoming<S, P> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

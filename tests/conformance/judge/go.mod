@@ -1,0 +1,3 @@
+module isthmus.io/tests/conformance/judge
+
+go 1.26.0
