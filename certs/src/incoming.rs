@@ -14,12 +14,18 @@ pub(crate) struct Incoming<S, P> {
     stream: S,
     peer: P,
     _place: OwnedSemaphorePermit,
+    _own_place: Option<OwnedSemaphorePermit>,
 }
 
 impl<S, P> Incoming<S, P> {
     /// A connection whose requests carry `peer` among their extensions.
     pub(crate) fn new(stream: S, peer: P, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, peer, _place: place }
+        Self { stream, peer, _place: place, _own_place: None }
+    }
+
+    /// The connection with its place among those of its peer as well.
+    pub(crate) fn with_own_place(self, place: OwnedSemaphorePermit) -> Self {
+        Self { _own_place: Some(place), ..self }
     }
 }
 

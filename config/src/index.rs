@@ -5,19 +5,34 @@
 //! its file gave before, since it cannot be told which objects it held; an object that
 //! is in no document any more is removed. Of two documents with the same object the
 //! first in order of file and number counts.
+//!
+//! A state of a large cluster differs from the one before in a few objects. Where every
+//! document holds one object that nobody else claims, as those of an API server do, only
+//! the documents that are not the same value as before are read ([`patch`]); everything
+//! else takes the whole round, which gives the same.
+//!
+//! # Flow
+//!
+//! 1. [`Index::apply`]: the documents in order.
+//! 2. [`patch`]: what has changed since the last state, where that can be told.
+//! 3. The whole round otherwise, which finds the objects and what is to be put.
+//! 4. [`bundles`]: the text of ConfigMaps into the links that name them.
+
+mod bundles;
+mod patch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use self::patch::{Place, Read};
 use crate::error::{ConfigError, FieldError, Origin, Reason};
-use crate::kind::ObjectRef;
-use crate::objects::{BundleSource, Object, Objects};
+use crate::kind::{Kind, ObjectRef};
+use crate::objects::{Object, Objects};
 use crate::raw::document::{Identified, Schema, identify};
 use crate::raw::yaml;
 use crate::source::{Content, SourceDocument};
-use crate::validate::mesh::check_jwks;
 use crate::validate::{generation, has_creation_time, validate};
 
 /// Holds the valid objects of a source.
@@ -26,6 +41,12 @@ pub struct Index {
     entries: BTreeMap<ObjectRef, Entry>,
     created: BTreeMap<ObjectRef, i64>,
     objects: Arc<Objects>,
+    /// The documents of the last state that hold one thing, in order of their origin.
+    places: Vec<Place>,
+    /// Whether those are all of them, so that the next state can be a patch.
+    is_plain: bool,
+    /// What was wrong with the bundles of links.
+    bundle_errors: Vec<ConfigError>,
 }
 
 /// What [`Index::apply`] found.
@@ -63,14 +84,22 @@ impl Index {
     /// Takes a whole state of the source. `now_unix` is the creation time of objects that
     /// do not say one and are seen for the first time, in seconds since 1970.
     pub fn apply(&mut self, documents: &[SourceDocument], now_unix: i64) -> ApplyOutcome {
-        let mut round = Round { now: now_unix, ..Round::default() };
         let mut ordered: Vec<&SourceDocument> = documents.iter().collect();
         ordered.sort_by(|a, b| a.origin.cmp(&b.origin));
-        for document in ordered {
-            self.document(document, &mut round);
+        if let Some(outcome) = self.patch(&ordered, now_unix) {
+            return outcome;
         }
+        let mut round = Round { now: now_unix, ..Round::default() };
+        let mut places: Vec<Place> = Vec::new();
+        for document in &ordered {
+            if let Some(read) = self.document(document, &mut round) {
+                places.push(Place { document: SourceDocument::clone(document), read });
+            }
+        }
+        let is_distinct = places.is_sorted_by(|a, b| a.document.origin < b.document.origin);
+        self.is_plain = is_distinct && places.len() == ordered.len();
+        self.places = if is_distinct { places } else { Vec::new() };
         self.keep_unreadable(&mut round);
-        resolve_bundles(&mut round, &self.entries);
         self.finish(round)
     }
 
@@ -91,10 +120,14 @@ impl Index {
         self.entries.get(reference).map(|entry| &entry.origin)
     }
 
-    fn document(&self, document: &SourceDocument, round: &mut Round) {
+    /// Reads a document; what it holds, where that is one thing that can be told again.
+    fn document(&self, document: &SourceDocument, round: &mut Round) -> Option<Read> {
+        if let Some(read) = self.unchanged(document, round) {
+            return Some(read);
+        }
         let origin = &document.origin;
         let parsed = match &document.content {
-            Content::Object(value) => Ok(value.clone()),
+            Content::Object(value) => Ok(Value::clone(value)),
             Content::Text { text, line } => yaml::parse(text, *line),
             Content::Unreadable { message } => {
                 Err(FieldError::new("", Reason::File { message: message.clone() }))
@@ -104,42 +137,64 @@ impl Index {
             Ok(value) => value,
             Err(error) => {
                 round.unreadable.insert(Arc::clone(&origin.file));
-                return round.error(origin, None, error);
+                round.error(origin, None, error);
+                return None;
             }
         };
-        for identified in identify(value) {
-            match identified {
+        let found = identify(value);
+        let is_one = found.len() == 1 && matches!(document.content, Content::Object(_));
+        let mut read = None;
+        for identified in found {
+            read = match identified {
                 Identified::Object { reference, value } => {
                     let schema = match &document.content {
                         Content::Object(_) => Schema::Open,
                         Content::Text { .. } | Content::Unreadable { .. } => Schema::Closed,
                     };
-                    self.object(origin, reference, (&value, schema), round);
+                    self.object(origin, reference, (&value, schema), round)
                 }
                 Identified::Invalid { reference, error } => {
                     match &reference {
                         Some(reference) => self.keep(reference, origin, round),
                         None => drop(round.unreadable.insert(Arc::clone(&origin.file))),
                     }
-                    round.error(origin, reference, error);
+                    let error = round.error(origin, reference.clone(), error);
+                    reference.map(|reference| Read::Rejected(reference, error))
                 }
                 Identified::Unread { kind } => {
-                    round.notices.push(Notice { origin: origin.clone(), kind });
+                    let notice = Notice { origin: origin.clone(), kind };
+                    round.notices.push(notice.clone());
+                    Some(Read::Unread(notice))
                 }
-            }
+            };
         }
+        read.filter(|_| is_one)
     }
 
+    /// Takes over an object whose document is the same value as in the last state.
+    fn unchanged(&self, document: &SourceDocument, round: &mut Round) -> Option<Read> {
+        let at = self.places.binary_search_by(|place| place.document.origin.cmp(&document.origin));
+        let place = self.places.get(at.ok()?)?;
+        let Read::Valid(reference) = &place.read else { return None };
+        if !place.is_same(document) || round.claimed.contains_key(reference) {
+            return None;
+        }
+        self.keep(reference, &document.origin, round);
+        Some(place.read.clone())
+    }
+
+    /// Reads an object; `None` when another document has it.
     fn object(
         &self,
         origin: &Origin,
         reference: ObjectRef,
         (value, schema): (&Value, Schema),
         round: &mut Round,
-    ) {
+    ) -> Option<Read> {
         if let Some(first) = round.claimed.get(&reference) {
             let error = FieldError::new("", Reason::DuplicateObject { first: first.clone() });
-            return round.error(origin, Some(reference), error);
+            round.error(origin, Some(reference), error);
+            return None;
         }
         round.claimed.insert(reference.clone(), origin.clone());
         let first_seen = self.created.get(&reference).copied().unwrap_or(round.now);
@@ -149,12 +204,15 @@ impl Index {
                     round.created.insert(reference.clone(), first_seen);
                 }
                 let generation = generation(value);
-                let entry = Entry { object, origin: origin.clone(), generation };
-                round.entries.insert(reference, entry);
+                let entry = Entry { origin: origin.clone(), generation };
+                round.entries.insert(reference.clone(), entry);
+                round.put.push(object);
+                Some(Read::Valid(reference))
             }
             Err(error) => {
                 self.keep(&reference, origin, round);
-                round.error(origin, Some(reference), error);
+                let error = round.error(origin, Some(reference.clone()), error);
+                Some(Read::Rejected(reference, error))
             }
         }
     }
@@ -165,7 +223,7 @@ impl Index {
         if let Some(entry) = self.entries.get(reference)
             && !round.entries.contains_key(reference)
         {
-            let entry = Entry { origin: origin.clone(), ..entry.clone() };
+            let entry = Entry { origin: origin.clone(), generation: entry.generation };
             round.entries.insert(reference.clone(), entry);
             if let Some(created) = self.created.get(reference) {
                 round.created.insert(reference.clone(), *created);
@@ -188,29 +246,49 @@ impl Index {
         }
     }
 
-    fn finish(&mut self, round: Round) -> ApplyOutcome {
-        let mut objects = Objects::default();
-        for (reference, entry) in &round.entries {
-            objects.insert(entry.object.clone());
-            if let Some(generation) = entry.generation {
-                objects.generations.insert(reference.clone(), generation);
+    fn finish(&mut self, mut round: Round) -> ApplyOutcome {
+        let mut objects = Objects::clone(&self.objects);
+        let mut changed = false;
+        for reference in self.entries.keys().filter(|one| !round.entries.contains_key(*one)) {
+            changed |= objects.remove(reference);
+        }
+        let mut links = objects.cluster_links.as_ref().clone();
+        for object in std::mem::take(&mut round.put) {
+            match object {
+                Object::ClusterLink(link) => drop(links.insert(link.name.clone(), link)),
+                object => changed |= objects.put(object),
             }
         }
-        let changed = *self.objects != objects;
+        // Links last: they take text from ConfigMaps.
+        for mut link in links.into_values() {
+            let reference = ObjectRef::cluster(Kind::ClusterLink, link.name.as_str());
+            if let Err(error) = bundles::resolve(&mut link, &objects)
+                && let Some(entry) = round.entries.get(&reference)
+            {
+                let error = config_error(&entry.origin, Some(reference), error);
+                round.bundle_errors.push(error);
+            }
+            changed |= objects.put(Object::ClusterLink(link));
+        }
+        for (reference, entry) in &round.entries {
+            changed |= objects.generations.set(reference, entry.generation);
+        }
         if changed {
             self.objects = Arc::new(objects);
         }
         self.entries = round.entries;
         self.created = round.created;
+        self.bundle_errors.clone_from(&round.bundle_errors);
         let mut errors = round.errors;
-        errors.sort_by(|a, b| (&a.origin, &a.object).cmp(&(&b.origin, &b.object)));
+        errors.append(&mut round.bundle_errors);
+        sort(&mut errors);
         ApplyOutcome { changed, errors, notices: round.notices }
     }
 }
 
+/// Where a valid object comes from.
 #[derive(Debug, Clone)]
 struct Entry {
-    object: Object,
     origin: Origin,
     generation: Option<i64>,
 }
@@ -220,61 +298,38 @@ struct Entry {
 struct Round {
     now: i64,
     entries: BTreeMap<ObjectRef, Entry>,
+    /// The objects that were read; the others of `entries` are those of the last state.
+    put: Vec<Object>,
     created: BTreeMap<ObjectRef, i64>,
     /// Where each object was first found in this round, valid or not.
     claimed: BTreeMap<ObjectRef, Origin>,
     unreadable: BTreeSet<Arc<str>>,
     errors: Vec<ConfigError>,
+    bundle_errors: Vec<ConfigError>,
     notices: Vec<Notice>,
 }
 
 impl Round {
-    fn error(&mut self, origin: &Origin, object: Option<ObjectRef>, error: FieldError) {
-        let field = (!error.field.is_empty()).then_some(error.field);
-        self.errors.push(ConfigError {
-            origin: origin.clone(),
-            object,
-            field,
-            reason: error.reason,
-        });
+    fn error(
+        &mut self,
+        origin: &Origin,
+        object: Option<ObjectRef>,
+        error: FieldError,
+    ) -> ConfigError {
+        let error = config_error(origin, object, error);
+        self.errors.push(error.clone());
+        error
     }
 }
 
-/// Puts the text of ConfigMaps into the links that name them. A link keeps the bundle
-/// that it had when the ConfigMap is gone or has become invalid.
-fn resolve_bundles(round: &mut Round, before: &BTreeMap<ObjectRef, Entry>) {
-    let mut errors = Vec::new();
-    let mut config_maps = BTreeMap::new();
-    for entry in round.entries.values() {
-        if let Object::ConfigMap(config_map) = &entry.object {
-            config_maps.insert(config_map.key.clone(), config_map.data.clone());
-        }
-    }
-    for (reference, entry) in &mut round.entries {
-        let Object::ClusterLink(link) = &mut entry.object else { continue };
-        let BundleSource::ConfigMap { config_map, key, jwks } = &mut link.bundle else { continue };
-        let text = config_maps.get(config_map).and_then(|data| data.get(key));
-        let found = match text {
-            None => {
-                Err(Reason::Reference { target: format!("ConfigMap {config_map} key {key:?}") })
-            }
-            Some(text) => check_jwks(text).map(|()| text.clone()),
-        };
-        match found {
-            Ok(text) => *jwks = Some(text),
-            Err(reason) => {
-                if let Some(Entry { object: Object::ClusterLink(old), .. }) = before.get(reference)
-                {
-                    *jwks = old.jwks().map(str::to_owned);
-                }
-                let error = FieldError::new("spec.bundle.configMapRef", reason);
-                errors.push((entry.origin.clone(), reference.clone(), error));
-            }
-        }
-    }
-    for (origin, reference, error) in errors {
-        round.error(&origin, Some(reference), error);
-    }
+fn config_error(origin: &Origin, object: Option<ObjectRef>, error: FieldError) -> ConfigError {
+    let field = (!error.field.is_empty()).then_some(error.field);
+    ConfigError { origin: origin.clone(), object, field, reason: error.reason }
+}
+
+/// By file and document.
+fn sort(errors: &mut [ConfigError]) {
+    errors.sort_by(|a, b| (&a.origin, &a.object).cmp(&(&b.origin, &b.object)));
 }
 
 #[cfg(test)]

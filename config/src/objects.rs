@@ -2,6 +2,9 @@
 //!
 //! Every value here is valid by itself; whether what it refers to exists is decided in
 //! `translate`, since that changes with other objects.
+//!
+//! The map of each kind is shared between one state and the next, so that a state in which
+//! one object has changed does not copy the objects of the other kinds.
 
 pub mod backend_tls;
 pub mod core;
@@ -11,6 +14,7 @@ pub mod parameters;
 pub mod route;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use isthmus_model::ObjectName;
 use isthmus_model::policy::PeerAuthentication;
@@ -40,73 +44,96 @@ use crate::kind::{Kind, ObjectKey, ObjectRef};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Objects {
     /// BackendTLSPolicies.
-    pub backend_tls_policies: BTreeMap<ObjectKey, BackendTlsPolicy>,
+    pub backend_tls_policies: Arc<BTreeMap<ObjectKey, BackendTlsPolicy>>,
     /// Links to other clusters, by name.
-    pub cluster_links: BTreeMap<ObjectName, ClusterLink>,
+    pub cluster_links: Arc<BTreeMap<ObjectName, ClusterLink>>,
     /// ConfigMaps.
-    pub config_maps: BTreeMap<ObjectKey, ConfigMap>,
+    pub config_maps: Arc<BTreeMap<ObjectKey, ConfigMap>>,
     /// EndpointSlices.
-    pub endpoint_slices: BTreeMap<ObjectKey, EndpointSlice>,
+    pub endpoint_slices: Arc<BTreeMap<ObjectKey, EndpointSlice>>,
     /// GatewayClasses, by name.
-    pub gateway_classes: BTreeMap<ObjectName, GatewayClass>,
+    pub gateway_classes: Arc<BTreeMap<ObjectName, GatewayClass>>,
     /// GatewayParameters.
-    pub gateway_parameters: BTreeMap<ObjectKey, GatewayParameters>,
+    pub gateway_parameters: Arc<BTreeMap<ObjectKey, GatewayParameters>>,
     /// Gateways.
-    pub gateways: BTreeMap<ObjectKey, Gateway>,
+    pub gateways: Arc<BTreeMap<ObjectKey, Gateway>>,
     /// GRPCRoutes, in the form of HTTPRoutes.
-    pub grpc_routes: BTreeMap<ObjectKey, HttpRoute>,
+    pub grpc_routes: Arc<BTreeMap<ObjectKey, HttpRoute>>,
     /// HTTPRoutes.
-    pub http_routes: BTreeMap<ObjectKey, HttpRoute>,
+    pub http_routes: Arc<BTreeMap<ObjectKey, HttpRoute>>,
     /// ListenerSets.
-    pub listener_sets: BTreeMap<ObjectKey, ListenerSet>,
+    pub listener_sets: Arc<BTreeMap<ObjectKey, ListenerSet>>,
     /// Namespaces, by name.
-    pub namespaces: BTreeMap<ObjectName, Namespace>,
+    pub namespaces: Arc<BTreeMap<ObjectName, Namespace>>,
     /// PeerAuthentications.
-    pub peer_authentications: BTreeMap<ObjectKey, PeerAuthentication>,
+    pub peer_authentications: Arc<BTreeMap<ObjectKey, PeerAuthentication>>,
     /// ReferenceGrants.
-    pub reference_grants: BTreeMap<ObjectKey, ReferenceGrant>,
+    pub reference_grants: Arc<BTreeMap<ObjectKey, ReferenceGrant>>,
     /// Secrets; only TLS secrets carry their values.
-    pub secrets: BTreeMap<ObjectKey, Secret>,
+    pub secrets: Arc<BTreeMap<ObjectKey, Secret>>,
     /// ServiceExports; an export has the name of its Service.
-    pub service_exports: BTreeMap<ObjectKey, ServiceExport>,
+    pub service_exports: Arc<BTreeMap<ObjectKey, ServiceExport>>,
     /// Services.
-    pub services: BTreeMap<ObjectKey, Service>,
+    pub services: Arc<BTreeMap<ObjectKey, Service>>,
     /// TCPRoutes.
-    pub tcp_routes: BTreeMap<ObjectKey, StreamRoute>,
+    pub tcp_routes: Arc<BTreeMap<ObjectKey, StreamRoute>>,
     /// TLSRoutes.
-    pub tls_routes: BTreeMap<ObjectKey, StreamRoute>,
+    pub tls_routes: Arc<BTreeMap<ObjectKey, StreamRoute>>,
     /// UDPRoutes.
-    pub udp_routes: BTreeMap<ObjectKey, StreamRoute>,
+    pub udp_routes: Arc<BTreeMap<ObjectKey, StreamRoute>>,
     /// `metadata.generation` of the objects that have one.
-    pub generations: BTreeMap<ObjectRef, i64>,
+    pub generations: Generations,
 }
 
 impl Objects {
-    pub(crate) fn insert(&mut self, object: Object) {
+    /// Puts in an object; says whether it was not there in this form.
+    pub(crate) fn put(&mut self, object: Object) -> bool {
         match object {
-            Object::BackendTlsPolicy(v) => {
-                drop(self.backend_tls_policies.insert(v.key.clone(), v));
-            }
-            Object::ClusterLink(v) => drop(self.cluster_links.insert(v.name.clone(), v)),
-            Object::ConfigMap(v) => drop(self.config_maps.insert(v.key.clone(), v)),
-            Object::EndpointSlice(v) => drop(self.endpoint_slices.insert(v.key.clone(), v)),
-            Object::Gateway(v) => drop(self.gateways.insert(v.key.clone(), v)),
-            Object::GatewayClass(v) => drop(self.gateway_classes.insert(v.name.clone(), v)),
-            Object::GatewayParameters(v) => {
-                drop(self.gateway_parameters.insert(v.key.clone(), v));
-            }
-            Object::GrpcRoute(v) => drop(self.grpc_routes.insert(v.key.clone(), v)),
-            Object::HttpRoute(v) => drop(self.http_routes.insert(v.key.clone(), v)),
-            Object::ListenerSet(v) => drop(self.listener_sets.insert(v.key.clone(), v)),
-            Object::Namespace(v) => drop(self.namespaces.insert(v.name.clone(), v)),
-            Object::PeerAuthentication(key, v) => drop(self.peer_authentications.insert(key, v)),
-            Object::ReferenceGrant(v) => drop(self.reference_grants.insert(v.key.clone(), v)),
-            Object::Secret(v) => drop(self.secrets.insert(v.key.clone(), v)),
-            Object::Service(v) => drop(self.services.insert(v.key.clone(), v)),
-            Object::ServiceExport(v) => drop(self.service_exports.insert(v.key.clone(), v)),
-            Object::TcpRoute(v) => drop(self.tcp_routes.insert(v.key.clone(), v)),
-            Object::TlsRoute(v) => drop(self.tls_routes.insert(v.key.clone(), v)),
-            Object::UdpRoute(v) => drop(self.udp_routes.insert(v.key.clone(), v)),
+            Object::BackendTlsPolicy(v) => put(&mut self.backend_tls_policies, v.key.clone(), v),
+            Object::ClusterLink(v) => put(&mut self.cluster_links, v.name.clone(), v),
+            Object::ConfigMap(v) => put(&mut self.config_maps, v.key.clone(), v),
+            Object::EndpointSlice(v) => put(&mut self.endpoint_slices, v.key.clone(), v),
+            Object::Gateway(v) => put(&mut self.gateways, v.key.clone(), v),
+            Object::GatewayClass(v) => put(&mut self.gateway_classes, v.name.clone(), v),
+            Object::GatewayParameters(v) => put(&mut self.gateway_parameters, v.key.clone(), v),
+            Object::GrpcRoute(v) => put(&mut self.grpc_routes, v.key.clone(), v),
+            Object::HttpRoute(v) => put(&mut self.http_routes, v.key.clone(), v),
+            Object::ListenerSet(v) => put(&mut self.listener_sets, v.key.clone(), v),
+            Object::Namespace(v) => put(&mut self.namespaces, v.name.clone(), v),
+            Object::PeerAuthentication(key, v) => put(&mut self.peer_authentications, key, v),
+            Object::ReferenceGrant(v) => put(&mut self.reference_grants, v.key.clone(), v),
+            Object::Secret(v) => put(&mut self.secrets, v.key.clone(), v),
+            Object::Service(v) => put(&mut self.services, v.key.clone(), v),
+            Object::ServiceExport(v) => put(&mut self.service_exports, v.key.clone(), v),
+            Object::TcpRoute(v) => put(&mut self.tcp_routes, v.key.clone(), v),
+            Object::TlsRoute(v) => put(&mut self.tls_routes, v.key.clone(), v),
+            Object::UdpRoute(v) => put(&mut self.udp_routes, v.key.clone(), v),
+        }
+    }
+
+    /// Removes an object; says whether it was there.
+    pub(crate) fn remove(&mut self, reference: &ObjectRef) -> bool {
+        self.generations.set(reference, None);
+        match reference.kind {
+            Kind::BackendTlsPolicy => remove(&mut self.backend_tls_policies, reference),
+            Kind::ClusterLink => remove_named(&mut self.cluster_links, reference),
+            Kind::ConfigMap => remove(&mut self.config_maps, reference),
+            Kind::EndpointSlice => remove(&mut self.endpoint_slices, reference),
+            Kind::Gateway => remove(&mut self.gateways, reference),
+            Kind::GatewayClass => remove_named(&mut self.gateway_classes, reference),
+            Kind::GatewayParameters => remove(&mut self.gateway_parameters, reference),
+            Kind::GrpcRoute => remove(&mut self.grpc_routes, reference),
+            Kind::HttpRoute => remove(&mut self.http_routes, reference),
+            Kind::ListenerSet => remove(&mut self.listener_sets, reference),
+            Kind::Namespace => remove_named(&mut self.namespaces, reference),
+            Kind::PeerAuthentication => remove(&mut self.peer_authentications, reference),
+            Kind::ReferenceGrant => remove(&mut self.reference_grants, reference),
+            Kind::Secret => remove(&mut self.secrets, reference),
+            Kind::Service => remove(&mut self.services, reference),
+            Kind::ServiceExport => remove(&mut self.service_exports, reference),
+            Kind::TcpRoute => remove(&mut self.tcp_routes, reference),
+            Kind::TlsRoute => remove(&mut self.tls_routes, reference),
+            Kind::UdpRoute => remove(&mut self.udp_routes, reference),
         }
     }
 
@@ -153,7 +180,7 @@ impl Objects {
 
     /// `metadata.generation` of an object; 0 when it has none.
     pub fn generation(&self, object: &ObjectRef) -> i64 {
-        self.generations.get(object).copied().unwrap_or_default()
+        self.generations.get(object).unwrap_or_default()
     }
 
     /// The labels of a namespace, with the name that Kubernetes adds as a label.
@@ -162,6 +189,36 @@ impl Objects {
         let mut labels = object.map(|object| object.labels.clone()).unwrap_or_default();
         labels.insert(NAMESPACE_NAME_LABEL.to_owned(), namespace.to_owned());
         labels
+    }
+}
+
+/// `metadata.generation` of objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Generations {
+    /// By kind: an edit of a route need not copy what is known of Services.
+    kinds: BTreeMap<Kind, Arc<BTreeMap<ObjectRef, i64>>>,
+}
+
+impl Generations {
+    /// The generation of an object; `None` when it has none.
+    pub fn get(&self, object: &ObjectRef) -> Option<i64> {
+        self.kinds.get(&object.kind)?.get(object).copied()
+    }
+
+    /// Says whether that is news.
+    pub(crate) fn set(&mut self, object: &ObjectRef, generation: Option<i64>) -> bool {
+        if self.get(object) == generation {
+            return false;
+        }
+        let kind = Arc::make_mut(self.kinds.entry(object.kind).or_default());
+        match generation {
+            Some(generation) => drop(kind.insert(object.clone(), generation)),
+            None => drop(kind.remove(object)),
+        }
+        if kind.is_empty() {
+            self.kinds.remove(&object.kind);
+        }
+        true
     }
 }
 
@@ -187,6 +244,38 @@ pub(crate) enum Object {
     TcpRoute(StreamRoute),
     TlsRoute(StreamRoute),
     UdpRoute(StreamRoute),
+}
+
+/// Says whether the object was not there in this form. What is shared with another state
+/// is copied, once in a round.
+fn put<K: Clone + Ord, V: Clone + PartialEq>(
+    objects: &mut Arc<BTreeMap<K, V>>,
+    key: K,
+    object: V,
+) -> bool {
+    if objects.get(&key) == Some(&object) {
+        return false;
+    }
+    Arc::make_mut(objects).insert(key, object);
+    true
+}
+
+fn remove<V: Clone>(objects: &mut Arc<BTreeMap<ObjectKey, V>>, reference: &ObjectRef) -> bool {
+    // The namespace of an object that names none is in its reference, too.
+    let key = ObjectKey::new(&reference.namespace, &reference.name);
+    key.is_ok_and(|key| {
+        objects.contains_key(&key) && Arc::make_mut(objects).remove(&key).is_some()
+    })
+}
+
+fn remove_named<V: Clone>(
+    objects: &mut Arc<BTreeMap<ObjectName, V>>,
+    reference: &ObjectRef,
+) -> bool {
+    let name = ObjectName::new(&reference.name);
+    name.is_ok_and(|name| {
+        objects.contains_key(&name) && Arc::make_mut(objects).remove(&name).is_some()
+    })
 }
 
 const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";

@@ -7,6 +7,7 @@
 pub mod directory;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -26,8 +27,9 @@ pub struct SourceDocument {
 #[derive(Clone, PartialEq)]
 pub enum Content {
     /// An object, or a `List` of objects, as JSON, from an API server that has checked it
-    /// by its own schema: fields that are not known here are passed over.
-    Object(Value),
+    /// by its own schema: fields that are not known here are passed over. It is shared with
+    /// everybody who reads it, and the same pointer is the same object.
+    Object(Arc<Value>),
     /// YAML or JSON text.
     Text {
         /// The text of this document alone.
@@ -53,8 +55,8 @@ impl SourceDocument {
     }
 
     /// An object that is already JSON.
-    pub fn object(origin: Origin, value: Value) -> Self {
-        Self { origin, content: Content::Object(value) }
+    pub fn object(origin: Origin, value: impl Into<Arc<Value>>) -> Self {
+        Self { origin, content: Content::Object(value.into()) }
     }
 
     /// A file or folder that cannot be read; the empty name is the whole source.

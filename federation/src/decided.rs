@@ -47,6 +47,9 @@ pub struct PeerState {
     pub reading: bool,
     /// Whether it reads from this cluster now.
     pub writing: bool,
+    /// Whether its whole state has been taken once, from it or from what was saved. Until
+    /// then what it exports is not known, which is not the same as nothing.
+    pub is_known: bool,
     /// Services that it brought and that are granted.
     pub services_imported: usize,
     /// Services that it may see.

@@ -174,7 +174,7 @@ impl Cluster {
         let outcome = index.apply(&SourceDocument::split("test.yaml", manifests), 1_000);
         assert_eq!(outcome.errors, vec![], "{manifests}");
         let configuration = Configuration {
-            objects: index.objects().as_ref().clone(),
+            objects: Arc::clone(index.objects()),
             context: Context::new(self.id.clone(), domain(&self.id)),
         };
         self.configuration.send_replace(Some(Arc::new(configuration)));

@@ -6,8 +6,9 @@
 //! name picks the listener. The bytes read are then given again to whoever goes on: to
 //! rustls where TLS ends here, to the backend where it does not.
 //!
-//! A server name that no listener takes is answered with the alert `unrecognized_name`
-//! (RFC 6066 section 3) and the connection is closed.
+//! Where TLS is routed by its server name, a name that no listener takes closes the
+//! connection without a word: an alert would be the answer of a TLS server, and none is
+//! there for this name (Gateway API conformance `TLSRouteHostnameIntersection`).
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -133,7 +134,6 @@ impl TlsFront {
             // The listeners of the other protocols are never at an address of TLS.
             Some(ListenerProtocol::Http | ListenerProtocol::Tcp | ListenerProtocol::Udp) | None => {
                 refused(&self.worker, &client, Protocol::Tls, NO_NAME);
-                say(replayed, &UNRECOGNIZED_NAME).await;
             }
         }
     }
@@ -226,10 +226,6 @@ const fn malformed(detail: &'static str) -> Refusal<'static> {
 const HELLO_BYTES_MAX: usize = 32 * 1024;
 /// Bytes read at once while a ClientHello is not whole.
 const HELLO_READ_BYTES: usize = 4096;
-/// A fatal alert 112.
-///
-/// Spec: RFC 8446 section 6.2; the record's version is fixed by section 5.1.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 const NO_NAME: Refusal<'static> = Refusal {
     route: "",
     flag: ResponseFlag::NoRoute,

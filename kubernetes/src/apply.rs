@@ -16,7 +16,7 @@ pub mod execute;
 
 mod transition;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -45,23 +45,22 @@ impl ObjectId {
     ///
     /// [`PlanError`] names the field that is missing.
     pub fn of(object: &Value) -> Result<Self, PlanError> {
-        let text =
-            |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let required = |pointer: &'static str| {
-            let found = text(pointer).filter(|value| !value.is_empty());
+        let required = |found: Option<&str>, pointer: &'static str| {
+            let found = found.filter(|value| !value.is_empty()).map(str::to_owned);
             found.ok_or_else(|| PlanError { field: pointer, object: describe(object) })
         };
+        let metadata = |field| object.get("metadata")?.get(field)?.as_str();
         Ok(Self {
-            api_version: required("/apiVersion")?,
-            kind: required("/kind")?,
-            namespace: text("/metadata/namespace").unwrap_or_default(),
-            name: required("/metadata/name")?,
+            api_version: required(text(object, "apiVersion"), "/apiVersion")?,
+            kind: required(text(object, "kind"), "/kind")?,
+            namespace: metadata("namespace").unwrap_or_default().to_owned(),
+            name: required(metadata("name"), "/metadata/name")?,
         })
     }
 
     /// The API group; empty is the core group.
     pub fn group(&self) -> &str {
-        self.api_version.split_once('/').map_or("", |(group, _)| group)
+        group(&self.api_version)
     }
 
     /// The version of the group.
@@ -70,7 +69,7 @@ impl ObjectId {
     }
 
     /// Group, kind, namespace and name: the same object in whatever version.
-    fn object(&self) -> (&str, &str, &str, &str) {
+    fn object(&self) -> Name<'_> {
         (self.group(), &self.kind, &self.namespace, &self.name)
     }
 }
@@ -104,6 +103,9 @@ pub enum Action {
         id: ObjectId,
         /// What is sent.
         body: Value,
+        /// Whether none of ours is known by this name: one that exists all the same may be
+        /// somebody else's, and is looked at before it is written.
+        is_new: bool,
     },
     /// Apply the status.
     ApplyStatus {
@@ -143,6 +145,9 @@ pub struct Plan {
 /// [`MANAGED_LABEL`] and the annotation [`HASH_ANNOTATION`], and an observed one with both
 /// that is not desired is deleted.
 ///
+/// A desired object of nothing but its names is kept as it is: it is neither written nor
+/// deleted. Whoever plans does not know yet what it should be.
+///
 /// `observed` are the objects as the server has them; those of others may be among them
 /// and are left alone. An object that is already being deleted is not deleted again.
 ///
@@ -150,22 +155,32 @@ pub struct Plan {
 ///
 /// [`PlanError`] when an object has no `apiVersion`, `kind` or name. Nothing is planned
 /// then, because what cannot be named would be missing and deleted.
-pub fn plan(desired: &[Value], observed: &[Value]) -> Result<Plan, PlanError> {
-    let observed = by_id(observed)?;
+pub fn plan<'v>(
+    desired: &[Value],
+    observed: impl IntoIterator<Item = &'v Value>,
+) -> Result<Plan, PlanError> {
+    let observed = observed.into_iter().map(|object| Ok((ObjectId::of(object)?, object)));
+    let observed = observed.collect::<Result<Vec<_>, _>>()?;
     let mut plan = Plan::default();
     let mut wanted = BTreeSet::new();
     let ids = desired.iter().map(ObjectId::of).collect::<Result<Vec<_>, _>>()?;
     let known: BTreeMap<_, _> = observed.iter().map(|(id, value)| (id.object(), *value)).collect();
     for (id, object) in ids.iter().zip(desired) {
         wanted.insert(id.object());
+        if is_only_named(object) {
+            plan.unchanged += 1;
+            continue;
+        }
         let body = marked(object);
-        let is_current = known.get(&id.object()).is_some_and(|current| {
+        let current = known.get(&id.object());
+        let is_current = current.is_some_and(|current| {
             annotation(current) == annotation(&body) && covers(&body, current, Lists::Merged)
         });
         if is_current {
             plan.unchanged += 1;
         } else {
-            plan.actions.push(Action::Apply { id: id.clone(), body });
+            let is_new = !current.is_some_and(|current| is_labelled(current));
+            plan.actions.push(Action::Apply { id: id.clone(), body, is_new });
         }
     }
     for (id, object) in &observed {
@@ -188,18 +203,22 @@ pub fn plan(desired: &[Value], observed: &[Value]) -> Result<Plan, PlanError> {
 ///
 /// # Errors
 ///
-/// [`PlanError`] when an object has no `apiVersion`, `kind` or name.
-pub fn plan_status(
+/// [`PlanError`] when a desired object has no `apiVersion`, `kind` or name.
+pub fn plan_status<'v>(
     desired: &[Value],
-    observed: &[Value],
+    observed: impl IntoIterator<Item = &'v Value>,
     own_conditions: &[&str],
     now: &str,
 ) -> Result<Plan, PlanError> {
-    let observed = by_id(observed)?;
-    let known: BTreeMap<_, _> = observed.iter().map(|(id, value)| (id.object(), *value)).collect();
+    let ids = desired.iter().map(ObjectId::of).collect::<Result<Vec<_>, _>>()?;
+    // Most objects of a cluster are of kinds whose status is not ours.
+    let kinds: BTreeSet<(&str, &str)> = ids.iter().map(|id| (id.group(), &*id.kind)).collect();
+    let known = observed.into_iter().filter_map(|object| Some((name(object)?, object)));
+    let known = known.filter(|((group, kind, ..), _)| kinds.contains(&(*group, *kind)));
+    // Only looked up, never walked.
+    let known: HashMap<Name<'_>, &Value> = known.collect();
     let mut plan = Plan::default();
-    for object in desired {
-        let id = ObjectId::of(object)?;
+    for (id, object) in ids.into_iter().zip(desired) {
         let Some(current) = known.get(&id.object()).filter(|current| !is_ending(current)) else {
             continue;
         };
@@ -225,8 +244,23 @@ pub fn plan_status(
     Ok(plan)
 }
 
-fn by_id(objects: &[Value]) -> Result<Vec<(ObjectId, &Value)>, PlanError> {
-    objects.iter().map(|object| Ok((ObjectId::of(object)?, object))).collect()
+/// Group, kind, namespace and name.
+type Name<'v> = (&'v str, &'v str, &'v str, &'v str);
+
+fn name(object: &Value) -> Option<Name<'_>> {
+    let metadata = object.get("metadata")?;
+    let namespace = text(metadata, "namespace").unwrap_or_default();
+    let group = group(text(object, "apiVersion")?);
+    Some((group, text(object, "kind")?, namespace, text(metadata, "name")?))
+}
+
+/// Direct, because a pointer is text that is taken apart each time.
+fn text<'v>(value: &'v Value, field: &str) -> Option<&'v str> {
+    value.get(field)?.as_str()
+}
+
+fn group(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// The object with our label and the hash of what it says.
@@ -249,11 +283,22 @@ fn annotation(object: &Value) -> Option<&str> {
 /// Label and hash: controllers of Kubernetes copy the labels of an object to what they make
 /// of it, as those of a Service to its EndpointSlices.
 fn is_managed(object: &Value) -> bool {
-    if annotation(object).is_none() {
-        return false;
-    }
+    annotation(object).is_some() && is_labelled(object)
+}
+
+fn is_labelled(object: &Value) -> bool {
     let labels = object.pointer("/metadata/labels");
     labels.and_then(|labels| labels.get(MANAGED_LABEL)?.as_str()) == Some(FIELD_MANAGER)
+}
+
+/// Whether an object says nothing but which one it is.
+fn is_only_named(object: &Value) -> bool {
+    let keys_are = |value: Option<&Value>, known: &[&str]| {
+        let fields = value.and_then(Value::as_object);
+        fields.is_some_and(|fields| fields.keys().all(|key| known.contains(&key.as_str())))
+    };
+    keys_are(Some(object), &["apiVersion", "kind", "metadata"])
+        && keys_are(object.get("metadata"), &["namespace", "name"])
 }
 
 fn is_ending(object: &Value) -> bool {

@@ -29,7 +29,7 @@ pub(crate) async fn find(
     kind: &str,
     versions: &[&str],
 ) -> Result<Option<Served>, kube::Error> {
-    let mut versions = versions.to_vec();
+    let mut versions = served_versions(client, group, versions).await?;
     versions.sort_by_key(|version| std::cmp::Reverse(rank(version)));
     for version in versions {
         let listed = if group.is_empty() {
@@ -39,6 +39,7 @@ pub(crate) async fn find(
         };
         let listed = match listed {
             Ok(listed) => listed,
+            // It may have gone since the groups were listed.
             Err(error) if code(&error) == Some(404) => continue,
             Err(error) => return Err(error),
         };
@@ -56,6 +57,23 @@ pub(crate) async fn find(
         }
     }
     Ok(None)
+}
+
+/// Those of the versions that the server has; asking for one that it has not would be a
+/// warning in the log of the client, every few seconds.
+async fn served_versions<'v>(
+    client: &Client,
+    group: &str,
+    versions: &[&'v str],
+) -> Result<Vec<&'v str>, kube::Error> {
+    if group.is_empty() {
+        return Ok(versions.to_vec());
+    }
+    let groups = client.list_api_groups().await?.groups;
+    let served = groups.into_iter().find(|served| served.name == group);
+    let served = served.map(|served| served.versions).unwrap_or_default();
+    let is_served = |version: &&&str| served.iter().any(|served| served.version == **version);
+    Ok(versions.iter().filter(is_served).copied().collect())
 }
 
 /// `v1` for the core group, `group/v1` for others.

@@ -12,7 +12,7 @@ pub mod budget;
 
 mod post;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value;
@@ -77,12 +77,16 @@ impl fmt::Display for Draft {
 /// The events of a plan of statuses: what each write changes in the conditions of the
 /// object as it is observed. To be called before the plan is executed; objects are told
 /// apart by their names, whatever version they were read in.
-pub fn of_plan(plan: &Plan, observed: &[Value]) -> Vec<Draft> {
+pub fn of_plan<'v>(plan: &Plan, observed: impl IntoIterator<Item = &'v Value>) -> Vec<Draft> {
     let key = |id: &ObjectId| {
         (id.group().to_owned(), id.kind.clone(), id.namespace.clone(), id.name.clone())
     };
+    let kinds: BTreeSet<&str> = plan.actions.iter().map(|it| it.id().kind.as_str()).collect();
+    let is_written = |object: &&Value| {
+        object.get("kind").and_then(Value::as_str).is_some_and(|kind| kinds.contains(kind))
+    };
     let mut known = BTreeMap::new();
-    for object in observed {
+    for object in observed.into_iter().filter(is_written) {
         if let Ok(id) = ObjectId::of(object) {
             known.insert(key(&id), object);
         }

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use isthmus_runtime::error_chain;
 use kube::Client;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::apply::{Failure, ObjectId};
 use crate::discovery::{self, Served};
@@ -64,7 +66,8 @@ impl Installer {
         let served = self.required(&id).await?;
         let api = served.api(self.client.clone(), &id.namespace);
         let parameters = PatchParams::apply(self.manager).force();
-        let written = api.patch(&id.name, &parameters, &Patch::Apply(object)).await;
+        let patch = Patch::Apply(object);
+        let written = asked(&id, api.patch(&id.name, &parameters, &patch)).await?;
         let written = written.map_err(|error| failure(&id, &error))?;
         let is_same = before.is_some() && before == Some(written.metadata.resource_version);
         Ok(if is_same { Applied::Unchanged } else { Applied::Written })
@@ -93,7 +96,8 @@ impl Installer {
         });
         let parameters =
             PatchParams { field_manager: Some(self.manager.to_owned()), ..PatchParams::default() };
-        let written = api.patch(&id.name, &parameters, &Patch::Merge(&body)).await;
+        let patch = Patch::Merge(&body);
+        let written = asked(&id, api.patch(&id.name, &parameters, &patch)).await?;
         written.map(|_| ()).map_err(|error| failure(&id, &error))
     }
 
@@ -105,7 +109,8 @@ impl Installer {
     pub async fn get(&mut self, id: &ObjectId) -> Result<Option<Value>, Failure> {
         let Some(served) = self.find(id).await? else { return Ok(None) };
         let api = served.api(self.client.clone(), &id.namespace);
-        let found = api.get_opt(&id.name).await.map_err(|error| failure(id, &error))?;
+        let found = asked(id, api.get_opt(&id.name)).await?;
+        let found = found.map_err(|error| failure(id, &error))?;
         Ok(found.map(|object| serde_json::to_value(object).unwrap_or_default()))
     }
 
@@ -131,7 +136,8 @@ impl Installer {
         }
         let mut objects = Vec::new();
         loop {
-            let page = served.api(self.client.clone(), filter.namespace).list(&parameters).await;
+            let api = served.api(self.client.clone(), filter.namespace);
+            let page = asked(&id, api.list(&parameters)).await?;
             let page = page.map_err(|error| failure(&id, &error))?;
             for object in page.items {
                 let mut value = serde_json::to_value(object).unwrap_or_default();
@@ -159,7 +165,7 @@ impl Installer {
             propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()
         };
-        match api.delete(&id.name, &parameters).await {
+        match asked(id, api.delete(&id.name, &parameters)).await? {
             Ok(_) => Ok(()),
             Err(error) if discovery::code(&error) == Some(404) => Ok(()),
             Err(error) => Err(failure(id, &error)),
@@ -179,7 +185,9 @@ impl Installer {
         if let Some(served) = self.served.get(&key) {
             return Ok(Some(served.clone()));
         }
-        let found = discovery::find(&self.client, id.group(), &id.kind, &[id.version()]).await;
+        let versions = [id.version()];
+        let found = discovery::find(&self.client, id.group(), &id.kind, &versions);
+        let found = asked(id, found).await?;
         let found = found.map_err(|error| failure(id, &error))?;
         if let Some(served) = &found {
             self.served.insert(key, served.clone());
@@ -192,6 +200,23 @@ impl fmt::Debug for Installer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Installer").field("manager", &self.manager).finish_non_exhaustive()
     }
+}
+
+/// One request, with a limit for its answer: a person waits for it.
+async fn asked<T>(id: &ObjectId, request: impl Future<Output = T>) -> Result<T, Failure> {
+    within(REQUEST_MAX, id, request).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    id: &ObjectId,
+    request: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    timeout(limit, request).await.map_err(|_| Failure {
+        id: id.clone(),
+        message: format!("the server gives no answer within {} s", limit.as_secs()),
+        is_temporary: true,
+    })
 }
 
 fn version(object: &Value) -> Option<String> {
@@ -213,5 +238,21 @@ fn failure(id: &ObjectId, error: &kube::Error) -> Failure {
     Failure { id: id.clone(), message: error_chain(error), is_temporary }
 }
 
+/// Above the longest time-out of an admission webhook, which is 30 s.
+const REQUEST_MAX: Duration = Duration::from_secs(35);
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_hangs_is_not_waited_for() {
+        let id = unnamed("v1", "Service");
+        let silent = std::future::pending::<()>();
+        let failure = within(Duration::ZERO, &id, silent).await.unwrap_err();
+        assert!(failure.is_temporary);
+        assert_eq!(failure.message, "the server gives no answer within 0 s");
+    }
+}

@@ -8,7 +8,7 @@
 //!
 //! 1. [`client`]: a connection from inside the cluster or by a kubeconfig.
 //! 2. [`source`]: watchers fill a cache, which gives whole states of the objects.
-//! 3. [`lease`]: one of several replicas leads, and knows until when.
+//! 3. [`lease`]: one of several replicas leads, and knows until when; [`mark`]: its pod's label.
 //! 4. [`apply`]: desired and observed objects to a plan, and the plan's execution.
 //! 5. [`keep`]: the leader's own state in a Secret; [`token_review`]: a service-account token to the pod that holds it.
 //! 6. [`events`]: conditions that turn bad or good, said on the objects themselves.
@@ -27,6 +27,8 @@ mod discovery;
 pub mod source;
 
 pub mod lease;
+
+pub mod mark;
 
 pub mod observed;
 
@@ -58,6 +60,7 @@ pub use crate::apply::{
 pub use crate::client::{Access, ConnectError, Connection, connect};
 pub use crate::keep::{KeepError, Keeper};
 pub use crate::lease::{Campaign, Leadership, LeaseSettings};
+pub use crate::mark::{Mark, MarkError, Marked};
 pub use crate::observed::{ManagedKind, Observed};
 pub use crate::source::{NodeState, Pending, PodState, Selection, Source, State};
 pub use crate::time::rfc3339;

@@ -14,6 +14,10 @@
 //! Service has the name that is not ours it is left alone, and the import says so. A
 //! ServiceImport is ours by the specification, whoever made it.
 //!
+//! A controller that begins with nothing, on another node perhaps, does not know what other
+//! clusters export before it has heard them. What its predecessor wrote for them stays until
+//! then: a derived Service that is deleted and made again has another address.
+//!
 //! Nothing here changes with time alone, so nothing is written while nothing changes.
 //!
 //! Spec: KEP-1645; `multicluster.x-k8s.io` of sigs.k8s.io/mcs-api v0.5.2.
@@ -24,7 +28,8 @@
 //! 2. `import`: ServiceImports.
 //! 3. `service`: derived Services.
 //! 4. `slices`: their EndpointSlices.
-//! 5. `statuses`: statuses of ServiceExports, ServiceImports and ClusterLinks.
+//! 5. `unheard`: what is kept for clusters that have not been heard yet.
+//! 6. `statuses`: statuses of ServiceExports, ServiceImports and ClusterLinks.
 
 mod import;
 
@@ -35,6 +40,8 @@ mod service;
 mod slices;
 
 mod statuses;
+
+mod unheard;
 
 use std::collections::BTreeSet;
 
@@ -58,10 +65,10 @@ pub struct McsInputs<'i> {
     /// The nodes.
     pub nodes: &'i [NodeState],
     /// Our own objects as the server has them.
-    pub observed: &'i [Value],
+    pub observed: &'i [&'i Value],
     /// The user's objects as the server has them; ServiceExports and ClusterLinks are
     /// among them.
-    pub documents: &'i [Value],
+    pub documents: &'i [&'i Value],
 }
 
 /// What is to be written.
@@ -91,6 +98,7 @@ pub fn desired(inputs: &McsInputs<'_>) -> McsPlan {
             plan.objects.extend(slices::of_gateways(&world, &import));
         }
     }
+    plan.objects.extend(unheard::kept(inputs));
     plan.statuses.extend(statuses::exports(inputs));
     plan.statuses.extend(statuses::links(inputs));
     plan
@@ -144,7 +152,7 @@ impl<'i> World<'i> {
 
     /// One of our own objects as the server has it.
     fn observed(&self, kind: &str, import: &Import<'_>, name: &str) -> Option<&'i Value> {
-        self.inputs.observed.iter().find(|object| {
+        self.inputs.observed.iter().copied().find(|object| {
             names::text(object, "/kind") == kind
                 && names::text(object, "/metadata/name") == name
                 && names::text(object, "/metadata/namespace") == import.name.namespace.as_str()

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use kube::Client;
 use serde_json::Value;
@@ -41,7 +42,7 @@ impl Observed {
     /// # Cancel safety
     ///
     /// Cancelling loses nothing: what was taken is in the cache.
-    pub async fn next(&mut self) -> Option<Vec<Value>> {
+    pub async fn next(&mut self) -> Option<Vec<Arc<Value>>> {
         self.feed.next(Cache::documents).await
     }
 

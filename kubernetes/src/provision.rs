@@ -42,7 +42,7 @@ pub struct ProvisionInputs<'i> {
     /// What all gateways have in common.
     pub settings: &'i ProvisionSettings,
     /// Our objects as the server has them, from [`crate::Observed`].
-    pub observed: &'i [Value],
+    pub observed: &'i [&'i Value],
     /// The addresses of nodes, for Services of type NodePort; without any the place of
     /// such a Gateway is the address inside the cluster.
     pub nodes: &'i [IpAddr],
@@ -96,11 +96,13 @@ pub fn uids(documents: &[SourceDocument]) -> BTreeMap<ObjectRef, String> {
     let mut found = BTreeMap::new();
     for document in documents {
         let Content::Object(value) = &document.content else { continue };
-        let text = |pointer| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        let group = text("/apiVersion").split_once('/').map_or("", |(group, _)| group);
+        // Every object of the cluster comes by here, so nothing is copied for its kind.
+        let top = |field| value.get(field).and_then(Value::as_str).unwrap_or_default();
+        let group = top("apiVersion").split_once('/').map_or("", |(group, _)| group);
         let kinds = [Kind::Gateway, Kind::GatewayParameters].into_iter();
-        let mut kinds = kinds.filter(|k| k.label() == text("/kind") && k.group() == group);
+        let mut kinds = kinds.filter(|k| k.label() == top("kind") && k.group() == group);
         let Some(kind) = kinds.next() else { continue };
+        let text = |pointer| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let uid = text("/metadata/uid");
         if uid.is_empty() || !text("/metadata/deletionTimestamp").is_empty() {
             continue;

@@ -51,7 +51,7 @@ pub struct StatusInputs<'i> {
     pub places: &'i BTreeMap<ObjectKey, GatewayPlace>,
     /// The objects as the server has them, with their status. Kinds that have no status
     /// of ours may be among them.
-    pub observed: &'i [Value],
+    pub observed: &'i [&'i Value],
     /// The objects that validation rejects.
     pub rejected: &'i [ConfigError],
     /// The annotation [`BUNDLE_VERSION_ANNOTATION`] of the CRD of GatewayClass; `None`

@@ -35,15 +35,10 @@ pub(crate) struct Authorities {
 }
 
 impl Authorities {
-    /// Opens the authority's state and serves its socket.
-    pub(crate) fn start(
-        settings: &Settings,
-        tasks: &mut JoinSet<()>,
-        stop: Stop,
-    ) -> anyhow::Result<Self> {
+    /// Opens the authority's state and serves its socket; rotating it is the caller's.
+    pub(crate) fn start(settings: &Settings) -> anyhow::Result<Self> {
         let authority = Authority::open(settings.authority_options(), clock::wall())?;
         let handle = AuthorityHandle::new(authority);
-        tasks.spawn(handle.clone().run(stop));
         let registry = SnapshotCell::new(registry(settings)?);
         let server =
             CaServer::start(&CaSettings::new(settings.ca_socket()), handle.clone(), registry)?;
@@ -103,7 +98,11 @@ impl Control {
         let bundles = store.cell();
         let identity = identities.system("isthmus-controller", bundles.clone(), tasks).await?;
         board.identity(identity.id.clone(), identity.health.clone());
-        let own_bundle = own_bundle(identity.own_bundle, identities, tasks, stop.clone()).await?;
+        let own_bundle = match &led {
+            // Nobody is told of a root that would be lost with this pod.
+            Some(led) => led.bundle.subscribe(),
+            None => own_bundle(identity.own_bundle, identities, tasks, stop.clone()).await?,
+        };
         let mut store = store;
         let first = own_bundle.borrow().as_ref().clone();
         store.set_own(clock::wall(), first)?;
@@ -308,7 +307,7 @@ impl Reader {
             self.last_good.save(&documents, &outcome.errors);
             let first = self.sender.borrow().is_none();
             if outcome.changed || first {
-                let objects = self.index.objects().as_ref().clone();
+                let objects = Arc::clone(self.index.objects());
                 tracing::info!(objects = objects.len(), "manifests read");
                 let context = self.context.clone();
                 self.sender.send_replace(Some(Arc::new(Configuration { objects, context })));

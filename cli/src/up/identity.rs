@@ -4,14 +4,14 @@
 //! goes straight to it; otherwise it goes through the authority's socket, which knows the
 //! asking user, or in a cluster to the controller, with the token of the pod.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use isthmus_certs::{
-    AuthorityHandle, AuthorityIssuer, Bundle, BundleCell, BundleSet, Expected, Issuer, MeshTls,
-    RenewError, RenewSettings, RenewalHealth, Renewer, SvidCell, TokenIssuer, TokenIssuerSettings,
+    AuthorityHandle, AuthorityIssuer, Bundle, BundleCell, BundleSet, Expected, IssueError, Issuer,
+    MeshTls, RenewError, RenewSettings, RenewalHealth, Renewer, SvidCell, TokenIssuer, TokenIssuerSettings,
     UnixIssuer, mesh_server_name, peer_id,
 };
 use isthmus_discovery::GrpcTransport;
@@ -87,6 +87,8 @@ impl Identity {
 pub(crate) struct Identities {
     pub(crate) issuance: Issuance,
     pub(crate) trust_domain: TrustDomain,
+    /// The state folder of this process, where its last configurations are.
+    pub(crate) state: PathBuf,
     pub(crate) stop: Stop,
 }
 
@@ -104,8 +106,12 @@ impl Identities {
 
     /// Issues an identity and renews it until the process drains.
     ///
-    /// An authority that cannot be reached yet is waited for, but not for ever: processes of
-    /// a cluster may start in any order, and may be restarted while it is away.
+    /// An authority that cannot be reached yet is waited for, since processes of a cluster
+    /// may start in any order. One that is restarted while the authority is away waits a few
+    /// seconds and then serves what needs no identity from its state on disk. A pod without
+    /// such a state waits for as long as it takes: nothing can be served without an identity
+    /// to ask for a configuration with, and going on would only make the next attempts
+    /// fail and slow.
     pub(crate) async fn issue(
         &self,
         namespace: &Label,
@@ -126,10 +132,9 @@ impl Identities {
         let svid = SvidCell::new();
         let settings = RenewSettings::new(super::seed());
         let mut renewer = Renewer::new(issuer, id.clone(), svid.clone(), settings);
-        match tokio::time::timeout(FIRST_WAIT, self.first(&mut renewer)).await {
+        match tokio::time::timeout(self.first_wait(), self.first(&mut renewer)).await {
             Ok(first) => first.with_context(|| format!("no identity for {id}"))?,
-            // A process that is restarted while the authority is away serves what needs no
-            // identity from its state on disk; mTLS fails closed until one is issued.
+            // mTLS fails closed until one is issued.
             Err(_) => tracing::warn!(%id, "starting without an identity; still asking for it"),
         }
         let (health, own_bundle) = (renewer.health(), renewer.bundle());
@@ -138,24 +143,44 @@ impl Identities {
         Ok(Identity { id, tls, svid, health, own_bundle })
     }
 
+    fn first_wait(&self) -> Duration {
+        let is_new = matches!(self.issuance, Issuance::Token(_)) && !has_state(&self.state);
+        if is_new { FOREVER } else { FIRST_WAIT }
+    }
+
+    /// Asks until there is an answer. What keeps it is said once, not with each attempt.
     async fn first(&self, renewer: &mut Renewer) -> Result<(), RenewError> {
         let mut pause = PAUSE_MIN;
         let mut stop = self.stop.clone();
+        let mut said = String::new();
         loop {
-            let error = match renewer.renew_once().await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
+            let attempt = tokio::time::timeout(ATTEMPT_MAX, renewer.renew_once()).await;
+            let error = match attempt {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => error,
+                Err(_) => IssueError::Timeout.into(),
             };
             if matches!(self.issuance, Issuance::Local(_)) {
                 return Err(error);
             }
-            tracing::warn!(error = %error_chain(&error), "waiting for the authority");
+            let why = error_chain(&error).to_string();
+            if why != said {
+                tracing::warn!(error = why, "waiting for the authority");
+                said = why;
+            }
             tokio::select! {
                 () = stop.draining() => return Err(error),
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
             }
         }
     }
+}
+
+/// Whether a role has saved a configuration here.
+fn has_state(folder: &Path) -> bool {
+    let is_state = |name: &str| name.starts_with("snapshot-") && name.ends_with(".json");
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_state))
 }
 
 /// Keeps a cell of bundles equal to the own bundle and those of the snapshot, for
@@ -193,7 +218,16 @@ pub(crate) fn bundle_set(own: Option<&Bundle>, snapshot: &Snapshot) -> BundleSet
     BundleSet::new(&bundles)
 }
 
-/// Time that the start of a process waits for its identity.
+/// Time that a process that can serve from its state waits for its identity.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
+/// For a process that cannot; it is not ready meanwhile, and a signal ends it.
+const FOREVER: Duration = Duration::MAX;
+/// How long one attempt at the start may take: a controller whose node has just gone does
+/// not refuse a connection, it does not answer.
+const ATTEMPT_MAX: Duration = Duration::from_secs(3);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Short, because a pod takes no traffic until it has an answer.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,14 @@
 //! A Kubernetes cluster as the source of objects and as the place to write to.
 //!
 //! One process of the controller leads; the others wait for the Lease before they start
-//! anything, and are not ready, so that no Service leads to them. A process that loses the
-//! Lease ends, and its container starts again as a standby.
+//! anything. They are ready, so that rollouts and disruption budgets count them; Services
+//! find only the leader's pod, by its label. A process that loses the Lease, or finds that
+//! another has written the authority's Secret, ends, and its container starts again as a
+//! standby.
 //!
 //! # Flow
 //!
-//! 1. [`leader`]: the connection, the Lease.
+//! 1. [`leader`]: the connection, the Lease, the label of the leader's pod.
 //! 2. [`led`]: what the leader starts; [`kept`]: the authority's keys, restored from the Secret and kept there.
 //! 3. [`reader`]: watched objects to configuration; what it has seen is a [`World`].
 //! 4. [`writer`]: what was decided and the world to plans, and their execution.
@@ -22,6 +24,9 @@ pub(crate) mod reader;
 pub(crate) mod world;
 
 pub(crate) mod writer;
+
+#[cfg(test)]
+mod stub;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 

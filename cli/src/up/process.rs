@@ -148,7 +148,7 @@ impl Process {
         self.servers.extend(servers);
         let settings = Arc::clone(&self.settings);
         let controls = (all && settings.controller.enabled) || *selection == Selection::Controller;
-        let kept = if controls { self.lead().await? } else { None };
+        let kept = if controls { self.lead(selection).await? } else { None };
         // In a cluster of Kubernetes the authority is part of the process that leads.
         let certifies = (all && settings.ca.enabled) || *selection == Selection::Ca;
         if certifies || kept.is_some() {
@@ -164,6 +164,7 @@ impl Process {
                 None => Issuance::remote(&settings)?,
             },
             trust_domain: settings.trust_domain.clone(),
+            state: settings.state.clone(),
             stop: self.stop(),
         };
         if controls {

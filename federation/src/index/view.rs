@@ -49,8 +49,12 @@ impl Index {
         }
     }
 
-    /// What was decided last; `None` before the first plan.
+    /// What was decided last; `None` before the first plan, and while a new one is due:
+    /// what is known of the peers would be newer than the plan.
     pub(crate) fn decided(&self) -> Option<Decided> {
+        if self.changed {
+            return None;
+        }
         Some(Decided {
             configuration: Arc::clone(self.configuration.as_ref()?),
             plan: Arc::clone(self.plan.as_ref()?),
@@ -67,6 +71,7 @@ impl Index {
             transport: self.links.state(cluster).transport,
             reading: peer.reading.is_some(),
             writing: peer.writing.is_some(),
+            is_known: peer.importer.position().is_some() || !peer.importer.entries().is_empty(),
             services_imported: peer.importer.counts().0,
             services_exported: services_offered(peer),
             holding: peer.importer.is_holding(),

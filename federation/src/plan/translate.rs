@@ -22,7 +22,7 @@ use crate::proto::{
 #[derive(Debug, Clone, PartialEq)]
 pub struct Configuration {
     /// The valid objects.
-    pub objects: Objects,
+    pub objects: Arc<Objects>,
     /// What translation knows besides; its imports are replaced.
     pub context: Context,
 }

@@ -131,13 +131,11 @@ async fn passed_through_tls_reaches_the_backend_of_its_server_name() {
         let stream = connect(world.address(), &name, signed.client(&[])).await.unwrap();
         assert_eq!(exchange(stream, "").await, host);
     }
-    let refused = connect(world.address(), "three.test", one.client(&[])).await.unwrap_err();
-    assert!(refused.to_string().contains("UnrecognisedName"), "{refused}");
-    let refused = connect(world.address(), "other.example", one.client(&[])).await.unwrap_err();
-    assert!(refused.to_string().contains("UnrecognisedName"), "{refused}");
-    // An address is never sent as a server name.
-    let refused = connect(world.address(), "127.0.0.1", one.client(&[])).await.unwrap_err();
-    assert!(refused.to_string().contains("UnrecognisedName"), "{refused}");
+    // The last is no server name: an address is never sent as one.
+    for name in ["three.test", "other.example", "127.0.0.1"] {
+        let refused = connect(world.address(), name, one.client(&[])).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::UnexpectedEof, "{name}: {refused}");
+    }
     assert!(running.counted("tls", "NR"));
     running.drain().await;
 }

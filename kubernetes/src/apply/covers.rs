@@ -3,9 +3,13 @@
 //! The server adds defaults to what was written, and others add entries to lists that
 //! are merged by a key, so equality would write for ever. Fields that are desired must
 //! be as desired; what is beside them does not matter, except in lists that belong to
-//! one writer.
+//! one writer. Quantities are compared by what they mean: the server writes `0.5` as `500m`.
+
+mod quantity;
 
 use serde_json::Value;
+
+use crate::apply::covers::quantity::Quantity;
 
 /// How lists of objects are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,7 @@ fn value(desired: &Value, observed: &Value, lists: Lists, is_top: bool) -> bool 
             desired.iter().all(|(key, wanted)| {
                 let is_shared = is_top && key == "conditions";
                 match observed.get(key) {
+                    Some(found) if QUANTITIES.contains(&key.as_str()) => quantities(wanted, found),
                     Some(found) if is_shared => value(wanted, found, Lists::Merged, false),
                     Some(found) => value(wanted, found, lists, false),
                     // An absent field and an empty one are the same to the server.
@@ -58,6 +63,18 @@ fn list(desired: &[Value], observed: &[Value], lists: Lists) -> bool {
         })
 }
 
+/// Maps of quantities; where a text is none, the texts are compared.
+fn quantities(desired: &Value, observed: &Value) -> bool {
+    let (Value::Object(desired), Value::Object(observed)) = (desired, observed) else {
+        return desired == observed || (is_empty(desired) && is_empty(observed));
+    };
+    desired.iter().all(|(name, wanted)| {
+        let Some(found) = observed.get(name) else { return is_empty(wanted) };
+        let meant = (Quantity::of(wanted), Quantity::of(found));
+        wanted == found || matches!(meant, (Some(wanted), Some(found)) if wanted == found)
+    })
+}
+
 /// The field by which the server merges lists of this shape, in the usual APIs.
 fn key(entry: &Value) -> Option<&Value> {
     MERGE_KEYS.iter().find_map(|key| entry.get(key))
@@ -72,6 +89,10 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
+/// Fields that are maps of quantities.
+///
+/// Spec: Kubernetes `ResourceRequirements`.
+const QUANTITIES: &[&str] = &["limits", "requests"];
 /// Spec: `x-kubernetes-list-map-keys` of Service, Deployment, Pod and conditions.
 const MERGE_KEYS: &[&str] =
     &["name", "type", "containerPort", "port", "mountPath", "key", "uid", "topologyKey", "ip"];

@@ -1,18 +1,30 @@
 //! Carries out a plan. It decides nothing but whether an answer is worth another try.
+//!
+//! A write that has failed is not sent again with every plan: an object whose watch brings
+//! a hundred events in a second would send the refused writes of all others a hundred
+//! times. It waits, longer with each failure, unless something else is to be written
+//! ([`held`]). A server that hangs, or an admission webhook of it, must not keep news of
+//! other objects waiting either, so one plan has [`PLAN_MAX`] in all.
+//!
+//! An object that is new to us is looked at before it is written: one that somebody else
+//! has made under the name is left alone, and the failure says so.
 
-use std::collections::BTreeMap;
+mod held;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use isthmus_runtime::error_chain;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use isthmus_runtime::{clock, error_chain};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Client, api::PropagationPolicy};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use crate::apply::{Action, FIELD_MANAGER, MANAGED_LABEL, ObjectId, Plan};
+use crate::apply::execute::held::Held;
+use crate::apply::{Action, FIELD_MANAGER, HASH_ANNOTATION, MANAGED_LABEL, ObjectId, Plan};
 use crate::discovery::{self, Served};
 
 /// What has become of a plan.
@@ -24,10 +36,23 @@ pub struct Report {
     pub deleted: usize,
     /// Writes to objects that had gone meanwhile.
     pub gone: usize,
-    /// Writes that were not tried, because the leadership had ended.
+    /// Writes that were not tried, because the leadership or the plan's time had ended.
     pub withheld: usize,
-    /// Writes that have failed; the next plan has them again.
+    /// Writes that have failed, with those that still wait because they failed before; the
+    /// next plan has them again.
     pub failures: Vec<Failure>,
+}
+
+impl Report {
+    fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Applied => self.applied += 1,
+            Outcome::Deleted => self.deleted += 1,
+            Outcome::Failed(failure) => self.failures.push(failure),
+            Outcome::Gone => self.gone += 1,
+            Outcome::Withheld => self.withheld += 1,
+        }
+    }
 }
 
 /// A write that has failed.
@@ -46,6 +71,7 @@ pub struct Failure {
 pub struct Executor {
     client: Client,
     served: BTreeMap<(String, String), Served>,
+    held: Held,
 }
 
 enum Outcome {
@@ -67,7 +93,7 @@ enum Verdict {
 impl Executor {
     /// Writes by the client's rights.
     pub fn new(client: Client) -> Self {
-        Self { client, served: BTreeMap::new() }
+        Self { client, served: BTreeMap::new(), held: Held::default() }
     }
 
     /// Carries out a plan, a few writes at a time, deletions after the others.
@@ -81,10 +107,28 @@ impl Executor {
     pub async fn execute(&mut self, plan: &Plan, may_write: impl Fn() -> bool + Sync) -> Report {
         let mut report = Report::default();
         let mut ready = Vec::new();
+        let started = clock::now();
+        self.held.keep(&plan.actions);
+        let limits = Limits { may_write: &may_write, end: started + PLAN_MAX };
+        let mut unknown = BTreeSet::new();
         for action in &plan.actions {
+            if let Some(failure) = self.held.failure_of(started, action) {
+                report.failures.push(failure.clone());
+                continue;
+            }
+            // A server that hangs is asked once for each kind, and not once for each object.
+            let kind = (&action.id().api_version, &action.id().kind);
+            if unknown.contains(&kind) {
+                report.withheld += 1;
+                continue;
+            }
             match self.served(action.id()).await {
                 Ok(served) => ready.push((action, served)),
-                Err(failure) => report.failures.push(failure),
+                Err(failure) => {
+                    unknown.insert(kind);
+                    self.held.handle(clock::now(), action, Some(&failure));
+                    report.failures.push(failure);
+                }
             }
         }
         let (deletions, writes): (Vec<_>, Vec<_>) =
@@ -93,17 +137,22 @@ impl Executor {
             // Collected, because a lazy closure would make this future no task of its own.
             let mut tries = Vec::with_capacity(part.len());
             for (action, served) in &part {
-                tries.push(self.carry_out(action, served, &may_write));
+                tries.push(carry_out(&self.client, (action, served), &limits));
             }
-            let mut outcomes = stream::iter(tries).buffered(CONCURRENCY);
-            while let Some(outcome) = outcomes.next().await {
-                match outcome {
-                    Outcome::Applied => report.applied += 1,
-                    Outcome::Deleted => report.deleted += 1,
-                    Outcome::Failed(failure) => report.failures.push(failure),
-                    Outcome::Gone => report.gone += 1,
-                    Outcome::Withheld => report.withheld += 1,
+            let outcomes = stream::iter(tries).buffered(CONCURRENCY);
+            let mut outcomes = outcomes.zip(stream::iter(&part));
+            while let Some((outcome, (action, _))) = outcomes.next().await {
+                match &outcome {
+                    Outcome::Applied | Outcome::Deleted | Outcome::Gone => {
+                        self.held.handle(clock::now(), action, None);
+                    }
+                    Outcome::Failed(failure) => {
+                        self.held.handle(clock::now(), action, Some(failure));
+                    }
+                    // Not tried, so nothing is known.
+                    Outcome::Withheld => {}
                 }
+                report.count(outcome);
             }
         }
         report
@@ -129,7 +178,9 @@ impl Executor {
             let label = format!("{MANAGED_LABEL}={FIELD_MANAGER}");
             let mut parameters = ListParams::default().labels(&label).limit(PAGE);
             loop {
-                let page = served.api(self.client.clone(), "").list(&parameters).await;
+                let api = served.api(self.client.clone(), "");
+                let page = timeout(REQUEST_MAX, api.list(&parameters)).await;
+                let page = page.map_err(|_| silent(&id))?;
                 let page = page.map_err(|error| failure(&id, &error))?;
                 for mut object in page.items {
                     object.metadata.managed_fields = None;
@@ -160,70 +211,14 @@ impl Executor {
         if let Some(served) = self.served.get(&key) {
             return Ok(Some(served.clone()));
         }
-        let found = discovery::find(&self.client, id.group(), &id.kind, &[id.version()]).await;
+        let versions = [id.version()];
+        let found = discovery::find(&self.client, id.group(), &id.kind, &versions);
+        let found = timeout(REQUEST_MAX, found).await.map_err(|_| silent(id))?;
         let found = found.map_err(|error| failure(id, &error))?;
         if let Some(served) = &found {
             self.served.insert(key, served.clone());
         }
         Ok(found)
-    }
-
-    async fn carry_out(
-        &self,
-        action: &Action,
-        served: &Served,
-        may_write: &(impl Fn() -> bool + Sync),
-    ) -> Outcome {
-        let mut tries = 0;
-        loop {
-            if !may_write() {
-                return Outcome::Withheld;
-            }
-            tries += 1;
-            let (code, message, hint) = match timeout(REQUEST_MAX, self.send(action, served)).await
-            {
-                Ok(Ok(outcome)) => return outcome,
-                Ok(Err(error)) => (discovery::code(&error), error_chain(&error), hint(&error)),
-                Err(_) => (None, format!("no answer within {} s", REQUEST_MAX.as_secs()), None),
-            };
-            match verdict(code, action) {
-                Verdict::Gone => return Outcome::Gone,
-                Verdict::Retry if tries < TRIES_MAX => sleep(backoff(tries, hint)).await,
-                verdict @ (Verdict::Fail | Verdict::Retry) => {
-                    let is_temporary = verdict == Verdict::Retry;
-                    let id = action.id().clone();
-                    return Outcome::Failed(Failure { id, message, is_temporary });
-                }
-            }
-        }
-    }
-
-    async fn send(&self, action: &Action, served: &Served) -> Result<Outcome, kube::Error> {
-        let id = action.id();
-        let api = served.api(self.client.clone(), &id.namespace);
-        // Force: a field that somebody else has set and we desire is ours.
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        match action {
-            Action::Apply { body, .. } => {
-                api.patch(&id.name, &parameters, &Patch::Apply(body)).await?;
-                Ok(Outcome::Applied)
-            }
-            Action::ApplyStatus { body, .. } => {
-                api.patch_status(&id.name, &parameters, &Patch::Apply(body)).await?;
-                Ok(Outcome::Applied)
-            }
-            Action::Delete { uid, .. } => {
-                let uid = Some(uid.clone()).filter(|uid| !uid.is_empty());
-                let parameters = DeleteParams {
-                    propagation_policy: Some(PropagationPolicy::Background),
-                    preconditions: uid
-                        .map(|uid| Preconditions { uid: Some(uid), resource_version: None }),
-                    ..DeleteParams::default()
-                };
-                api.delete(&id.name, &parameters).await?;
-                Ok(Outcome::Deleted)
-            }
-        }
     }
 }
 
@@ -231,6 +226,99 @@ impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Executor").field("kinds", &self.served.len()).finish_non_exhaustive()
     }
+}
+
+/// What one plan may take.
+struct Limits<'l, F> {
+    may_write: &'l F,
+    end: Instant,
+}
+
+async fn carry_out<F: Fn() -> bool + Sync>(
+    client: &Client,
+    (action, served): (&Action, &Served),
+    limits: &Limits<'_, F>,
+) -> Outcome {
+    let mut tries = 0;
+    loop {
+        let is_late = clock::now() >= limits.end;
+        if !(limits.may_write)() || (tries == 0 && is_late) {
+            return Outcome::Withheld;
+        }
+        tries += 1;
+        let (code, message, hint) = match timeout(REQUEST_MAX, send(client, action, served)).await {
+            Ok(Ok(outcome)) => return outcome,
+            Ok(Err(error)) => (discovery::code(&error), error_chain(&error), hint(&error)),
+            Err(_) => (None, no_answer(), None),
+        };
+        match verdict(code, action) {
+            Verdict::Gone => return Outcome::Gone,
+            Verdict::Retry if tries < TRIES_MAX && !is_late => sleep(backoff(tries, hint)).await,
+            verdict @ (Verdict::Fail | Verdict::Retry) => {
+                let is_temporary = verdict == Verdict::Retry;
+                let id = action.id().clone();
+                return Outcome::Failed(Failure { id, message, is_temporary });
+            }
+        }
+    }
+}
+
+async fn send(client: &Client, action: &Action, served: &Served) -> Result<Outcome, kube::Error> {
+    let id = action.id();
+    let api = served.api(client.clone(), &id.namespace);
+    // Force: a field that somebody else has set and we desire is ours.
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    match action {
+        Action::Apply { body, is_new, .. } => {
+            if *is_new
+                && let Some(found) = api.get_opt(&id.name).await?
+                && !is_ours(id, &found)
+            {
+                return Ok(Outcome::Failed(foreign(id)));
+            }
+            api.patch(&id.name, &parameters, &Patch::Apply(body)).await?;
+            Ok(Outcome::Applied)
+        }
+        Action::ApplyStatus { body, .. } => {
+            api.patch_status(&id.name, &parameters, &Patch::Apply(body)).await?;
+            Ok(Outcome::Applied)
+        }
+        Action::Delete { uid, .. } => {
+            let uid = Some(uid.clone()).filter(|uid| !uid.is_empty());
+            let parameters = DeleteParams {
+                propagation_policy: Some(PropagationPolicy::Background),
+                preconditions: uid
+                    .map(|uid| Preconditions { uid: Some(uid), resource_version: None }),
+                ..DeleteParams::default()
+            };
+            api.delete(&id.name, &parameters).await?;
+            Ok(Outcome::Deleted)
+        }
+    }
+}
+
+/// Whether an object that exists under a name of ours may be written.
+///
+/// Ours is what has our label or the hash of what we applied, and, where somebody has
+/// taken both away, what we have applied to. A ServiceImport is ours by KEP-1645, whoever
+/// made it.
+fn is_ours(id: &ObjectId, found: &DynamicObject) -> bool {
+    let metadata = &found.metadata;
+    let label = metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_LABEL));
+    let applied = metadata.managed_fields.iter().flatten().any(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.operation.as_deref() == Some("Apply")
+    });
+    (id.group(), id.kind.as_str()) == ADOPTED
+        || label.is_some_and(|value| value == FIELD_MANAGER)
+        || metadata.annotations.as_ref().is_some_and(|all| all.contains_key(HASH_ANNOTATION))
+        || applied
+}
+
+fn foreign(id: &ObjectId) -> Failure {
+    let message = "an object of this name exists and is not of isthmus: delete it, or give what \
+                   isthmus makes it for another name";
+    Failure { id: id.clone(), message: message.to_owned(), is_temporary: false }
 }
 
 /// What an answer means: `None` is no answer.
@@ -262,6 +350,16 @@ fn failure(id: &ObjectId, error: &kube::Error) -> Failure {
     Failure { id: id.clone(), message: error_chain(error), is_temporary }
 }
 
+fn silent(id: &ObjectId) -> Failure {
+    Failure { id: id.clone(), message: no_answer(), is_temporary: true }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", REQUEST_MAX.as_secs())
+}
+
+/// The kind that is taken over, by group and kind.
+const ADOPTED: (&str, &str) = ("multicluster.x-k8s.io", "ServiceImport");
 /// Writes at the same time.
 const CONCURRENCY: usize = 8;
 /// Tries of one write.
@@ -271,41 +369,11 @@ const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// The longest wait that a server may ask for.
 const HINT_MAX: Duration = Duration::from_secs(30);
+/// How long one plan may take. What has not begun by then is withheld, and what fails
+/// later is not tried again, so that the news that came meanwhile are planned with.
+const PLAN_MAX: Duration = Duration::from_secs(20);
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_are_retried_skipped_or_final() {
-        let id = ObjectId {
-            api_version: "v1".to_owned(),
-            kind: "Service".to_owned(),
-            namespace: "a".to_owned(),
-            name: "b".to_owned(),
-        };
-        let apply = Action::Apply { id: id.clone(), body: Value::Null };
-        let status = Action::ApplyStatus { id: id.clone(), body: Value::Null };
-        let delete = Action::Delete { id, uid: "u".to_owned() };
-        for code in [None, Some(409), Some(410), Some(429), Some(503)] {
-            assert_eq!(verdict(code, &apply), Verdict::Retry, "{code:?}");
-        }
-        for code in [400, 403, 404, 422] {
-            assert_eq!(verdict(Some(code), &apply), Verdict::Fail, "{code}");
-        }
-        assert_eq!(verdict(Some(404), &status), Verdict::Gone);
-        assert_eq!(verdict(Some(404), &delete), Verdict::Gone);
-        assert_eq!(verdict(Some(409), &delete), Verdict::Gone);
-    }
-
-    #[test]
-    fn waits_grow_to_a_bound_and_follow_the_server_within_another() {
-        assert_eq!(backoff(1, None), Duration::from_millis(100));
-        assert_eq!(backoff(2, None), Duration::from_millis(200));
-        assert_eq!(backoff(60, None), BACKOFF_MAX);
-        assert_eq!(backoff(1, Some(Duration::from_secs(7))), Duration::from_secs(7));
-        assert_eq!(backoff(1, Some(Duration::from_secs(3600))), HINT_MAX);
-    }
-}
+mod tests;

@@ -37,7 +37,8 @@ pub(super) fn import(world: &World<'_>, import: &Import<'_>, is_refused: bool) -
 /// The statuses of the ServiceExports.
 pub(super) fn exports(inputs: &McsInputs<'_>) -> Vec<Value> {
     let known = &inputs.decided.plan.federated.export_conditions;
-    let exports = inputs.documents.iter().filter(|it| text(it, "/kind") == "ServiceExport");
+    let exports = inputs.documents.iter().copied();
+    let exports = exports.filter(|it| text(it, "/kind") == "ServiceExport");
     let status = |export: &Value| {
         let (namespace, name) =
             (text(export, "/metadata/namespace"), text(export, "/metadata/name"));
@@ -57,7 +58,8 @@ pub(super) fn exports(inputs: &McsInputs<'_>) -> Vec<Value> {
 
 /// The statuses of the ClusterLinks.
 pub(super) fn links(inputs: &McsInputs<'_>) -> Vec<Value> {
-    let links = inputs.documents.iter().filter(|it| text(it, "/kind") == "ClusterLink");
+    let links = inputs.documents.iter().copied();
+    let links = links.filter(|it| text(it, "/kind") == "ClusterLink");
     let status = |link: &Value| {
         let name = text(link, "/metadata/name");
         let known = &inputs.decided.configuration.objects.cluster_links;
@@ -163,7 +165,7 @@ fn condition(
 
 /// The generation that was decided about.
 fn generation(inputs: &McsInputs<'_>, object: &ObjectRef) -> Option<i64> {
-    inputs.decided.configuration.objects.generations.get(object).copied()
+    inputs.decided.configuration.objects.generations.get(object)
 }
 
 fn with_status(object: &Value, status: Value) -> Value {

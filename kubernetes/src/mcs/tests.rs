@@ -7,7 +7,7 @@ mod clusters;
 
 use serde_json::{Value, json};
 
-use self::clusters::{Cluster, hello, settle, types};
+use self::clusters::{Cluster, begin_anew, hello, settle, types};
 
 fn two() -> [Cluster; 2] {
     [Cluster::new("a"), Cluster::new("b")]
@@ -68,6 +68,30 @@ fn an_import_stays_as_long_as_one_cluster_exports() {
     clusters[1].unexport();
     settle(&mut clusters);
     assert!(clusters.iter().all(|cluster| cluster.import().is_none()));
+}
+
+#[test]
+fn what_another_cluster_exports_stays_while_a_new_controller_has_not_heard_it() {
+    let mut clusters = exported_by_a();
+    settle(&mut clusters);
+    let before = clusters[1].managed.clone();
+    assert!(before.len() > 2);
+    begin_anew(&mut clusters[1]);
+    assert_eq!(clusters[1].managed, before, "addresses are kept, and nothing is written");
+    // The cluster that exports has nothing to wait for.
+    begin_anew(&mut clusters[0]);
+    assert_eq!(clusters[0].import().unwrap()["status"]["clusters"], json!([{"cluster": "a"}]));
+    settle(&mut clusters);
+    assert_eq!(clusters[1].managed, before);
+}
+
+#[test]
+fn nothing_stays_of_a_cluster_whose_link_is_gone_or_that_was_heard() {
+    let mut clusters = exported_by_a();
+    settle(&mut clusters);
+    clusters[1].documents.retain(|object| object["kind"] != "ClusterLink");
+    begin_anew(&mut clusters[1]);
+    assert_eq!(clusters[1].managed, [] as [Value; 0]);
 }
 
 #[test]

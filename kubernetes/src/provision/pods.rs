@@ -112,13 +112,15 @@ fn container(set: &Set<'_>, settings: &ProvisionSettings) -> Value {
             "httpGet": { "path": path, "port": "ready" },
             "periodSeconds": seconds,
             "failureThreshold": failures,
+            "timeoutSeconds": 5,
         })
     };
     let mount = |name: &str, path: &str, is_read_only: bool| json!({ "name": name, "mountPath": path, "readOnly": is_read_only });
     let mut state = Map::new();
     state.insert("name".to_owned(), json!("state"));
     state.insert("mountPath".to_owned(), json!(STATE_VOLUME));
-    let default = json!({ "requests": { "cpu": "100m", "memory": "128Mi" } });
+    // Small, so that many Gateways fit on a small node; GatewayParameters say more.
+    let default = json!({ "requests": { "cpu": "10m", "memory": "32Mi" } });
     let mut container = json!({
         "name": "isthmus",
         "image": settings.image,
@@ -127,6 +129,9 @@ fn container(set: &Set<'_>, settings: &ProvisionSettings) -> Value {
             { "name": "ready", "containerPort": READY_PORT, "protocol": "TCP" },
             { "name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP" },
         ],
+        // Asked until the first success, so that a gateway is ready within a second of being
+        // able to. One that never is starts again after an hour.
+        "startupProbe": probe("/healthz/ready", 1, 3600),
         "readinessProbe": probe("/healthz/ready", 2, 3),
         "livenessProbe": probe("/healthz/live", 10, 6),
         "resources": set.parameters.pod.resources.clone().unwrap_or(default),

@@ -26,8 +26,8 @@ pub(super) struct Seen<'s, 'o> {
 pub(super) type ByName<'v> = BTreeMap<(&'v str, &'v str, &'v str), &'v Value>;
 
 /// Orders our objects for [`find`].
-pub(super) fn by_name(observed: &[Value]) -> ByName<'_> {
-    let named = observed.iter().filter_map(|object| {
+pub(super) fn by_name<'v>(observed: &[&'v Value]) -> ByName<'v> {
+    let named = observed.iter().copied().filter_map(|object| {
         let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
         let name = (text("/kind")?, text("/metadata/namespace")?, text("/metadata/name")?);
         Some((name, object))

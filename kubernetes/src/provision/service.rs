@@ -8,12 +8,17 @@ use serde_json::{Value, json};
 
 use crate::provision::set::{Protocols, Set};
 
-/// The Service; `None` without a port, since the server takes no such Service.
+/// The Service; `None` without a port, since the server takes no such Service, and while
+/// one must go that has an address which is no longer asked for.
 ///
 /// `observed` is the Service as the server has it: its first family cannot be changed.
 pub(super) fn service(set: &Set<'_>, uid: &str, observed: Option<&Value>) -> Option<Value> {
     let ports = set.ports();
     if ports.is_empty() {
+        return None;
+    }
+    if observed.is_some_and(|service| has_another_address(set, service)) {
+        // Not desired in this turn, so it is deleted; the next turn makes it anew.
         return None;
     }
     let asked = &set.parameters.service;
@@ -46,6 +51,25 @@ pub(super) fn service(set: &Set<'_>, uid: &str, observed: Option<&Value>) -> Opt
         "metadata": set.metadata(uid, &asked.labels, &asked.annotations),
         "spec": spec,
     }))
+}
+
+/// Whether another address was asked for when the Service got its own: load balancers keep
+/// what they have given. One that has the right request and not the address is left alone,
+/// or a load balancer that ignores requests would have it made anew for ever.
+fn has_another_address(set: &Set<'_>, service: &Value) -> bool {
+    let requested = set.requested();
+    let (GatewayServiceType::LoadBalancer, Some(first)) =
+        (set.parameters.service.kind, requested.first())
+    else {
+        return false;
+    };
+    let first = first.to_string();
+    let given = service.pointer("/status/loadBalancer/ingress").and_then(Value::as_array);
+    let given = given.map(Vec::as_slice).unwrap_or_default();
+    let before = service.pointer("/spec/loadBalancerIP").and_then(Value::as_str);
+    !given.is_empty()
+        && before != Some(first.as_str())
+        && given.iter().all(|ingress| ingress["ip"] != first.as_str())
 }
 
 fn port_entries(ports: &BTreeSet<(u16, Protocols)>) -> Vec<Value> {

@@ -82,7 +82,7 @@ impl World {
             objects: &self.objects,
             uids: &self.uids,
             settings: &self.settings,
-            observed: &self.observed,
+            observed: &self.observed.iter().collect::<Vec<_>>(),
             nodes: &self.nodes,
         })
     }
@@ -407,6 +407,22 @@ fn inside_the_cluster_and_at_nodes_the_place_is_another() {
     assert_eq!(addresses(&world.place_with(cluster_ips(), available(1))), ["10.96.0.9"]);
     world.nodes = vec!["198.51.100.7".parse().unwrap()];
     assert_eq!(addresses(&world.place_with(cluster_ips(), available(1))), ["198.51.100.7"]);
+}
+
+#[test]
+fn a_service_with_an_address_that_is_no_longer_asked_for_is_made_anew() {
+    let more = "  addresses: [{value: 192.0.2.1}]";
+    let mut world = World::new(&(CLASS.to_owned() + &gateway("web", HTTP, more)));
+    let mut service = world.get("Service").unwrap();
+    service["status"] = ingress(&["192.0.2.9"])["status"].clone();
+    // The load balancer does not listen to the request: another Service would not help.
+    world.observed = vec![service.clone()];
+    assert!(world.get("Service").is_some());
+    service["spec"]["loadBalancerIP"] = json!("192.0.2.9");
+    world.observed = vec![service];
+    assert_eq!(world.get("Service"), None);
+    world.observed.clear();
+    assert!(world.get("Service").is_some());
 }
 
 #[test]

@@ -3,6 +3,10 @@
 //! Each scope is listed, then followed. A list gathers beside the objects that are
 //! known and replaces them when it is whole, so a watcher that starts again never makes
 //! objects disappear for a moment.
+//!
+//! A state shares the objects with the cache. An object that has not changed is the same
+//! pointer in every state, also after it was listed again, so whoever reads states finds
+//! what has changed without looking into the objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -54,9 +58,16 @@ type Key = (String, String);
 #[derive(Default)]
 struct Part {
     phase: Phase,
-    live: BTreeMap<Key, Trimmed>,
-    incoming: BTreeMap<Key, Trimmed>,
+    live: BTreeMap<Key, Held>,
+    incoming: BTreeMap<Key, Held>,
     error: Option<String>,
+}
+
+/// An object, and where a state says it comes from.
+#[derive(Clone, PartialEq)]
+struct Held {
+    origin: Origin,
+    object: Trimmed,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +105,9 @@ impl Cache {
             Change::Listed(object) => {
                 let (key, object) = reduce(scope.watched, object);
                 if object != Trimmed::Nothing {
-                    part.incoming.insert(key, object);
+                    let known = part.live.get(&key).filter(|held| held.object == object);
+                    let held = known.cloned().unwrap_or_else(|| held(scope.watched, &key, object));
+                    part.incoming.insert(key, held);
                 }
                 Effect::Nothing
             }
@@ -111,10 +124,11 @@ impl Cache {
                 if object == Trimmed::Nothing {
                     return effect(part.live.remove(&key).is_some());
                 }
-                if part.live.get(&key) == Some(&object) {
+                if part.live.get(&key).is_some_and(|held| held.object == object) {
                     return Effect::Nothing;
                 }
-                part.live.insert(key, object);
+                let held = held(scope.watched, &key, object);
+                part.live.insert(key, held);
                 Effect::Changed
             }
             Change::Deleted(object) => effect(part.live.remove(&key(&object)).is_some()),
@@ -144,16 +158,11 @@ impl Cache {
             if let (Watched::Config(kind), Phase::Absent) = (scope.watched, part.phase) {
                 absent.insert(kind);
             }
-            for ((namespace, name), object) in &part.live {
+            for ((namespace, _), held) in &part.live {
                 let is_selected = namespace.is_empty()
                     || selected.as_ref().is_none_or(|all| all.contains(namespace.as_str()));
                 if is_selected {
-                    push(
-                        &mut state,
-                        scope.watched,
-                        &origin(scope.watched, namespace, name),
-                        object,
-                    );
+                    push(&mut state, held);
                 }
             }
         }
@@ -165,10 +174,10 @@ impl Cache {
 
     /// The objects of every scope that are kept whole, in order of scope, namespace and
     /// name.
-    pub fn documents(&self) -> Vec<Value> {
+    pub fn documents(&self) -> Vec<Arc<Value>> {
         let live = self.scopes.values().flat_map(|part| part.live.values());
-        live.filter_map(|object| match object {
-            Trimmed::Document(value) => Some(Value::clone(value)),
+        live.filter_map(|held| match &held.object {
+            Trimmed::Document(value) => Some(Arc::clone(value)),
             Trimmed::Node(_) | Trimmed::Nothing | Trimmed::Pod(_) => None,
         })
         .collect()
@@ -182,8 +191,8 @@ impl Cache {
         let mut selected = BTreeSet::new();
         let namespaces = Watched::Config(Kind::Namespace);
         for part in self.scopes.iter().filter(|(scope, _)| scope.watched == namespaces) {
-            for ((_, name), object) in &part.1.live {
-                let Trimmed::Document(object) = object else { continue };
+            for ((_, name), held) in &part.1.live {
+                let Trimmed::Document(object) = &held.object else { continue };
                 let has = |(key, value): (&String, &String)| {
                     let labels = object.pointer("/metadata/labels");
                     labels.and_then(|labels| labels.get(key)?.as_str()) == Some(value)
@@ -211,16 +220,20 @@ fn effect(is_news: bool) -> Effect {
     if is_news { Effect::Changed } else { Effect::Nothing }
 }
 
-fn push(state: &mut State, watched: Watched, origin: &str, object: &Trimmed) {
-    match object {
+fn push(state: &mut State, held: &Held) {
+    match &held.object {
         Trimmed::Document(value) => {
-            let value = Arc::unwrap_or_clone(Arc::clone(value));
-            state.documents.push(SourceDocument::object(Origin::new(origin, 0), value));
+            let document = SourceDocument::object(held.origin.clone(), Arc::clone(value));
+            state.documents.push(document);
         }
         Trimmed::Node(node) => state.nodes.push(node.clone()),
         Trimmed::Pod(pod) => state.pods.push(pod.clone()),
-        Trimmed::Nothing => tracing::debug!(?watched, origin, "an unused object was kept"),
+        Trimmed::Nothing => tracing::debug!(origin = %held.origin, "an unused object was kept"),
     }
+}
+
+fn held(watched: Watched, (namespace, name): &Key, object: Trimmed) -> Held {
+    Held { origin: Origin::new(&origin(watched, namespace, name), 0), object }
 }
 
 fn reduce(watched: Watched, object: Value) -> (Key, Trimmed) {

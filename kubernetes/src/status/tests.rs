@@ -58,7 +58,7 @@ impl World {
     fn desired(&mut self) -> Vec<Value> {
         let documents = self.observed.iter().enumerate().map(|(at, object)| SourceDocument {
             origin: Origin::new(&format!("{at:03}"), 1),
-            content: Content::Object(object.clone()),
+            content: Content::Object(object.clone().into()),
         });
         let documents: Vec<SourceDocument> = documents.collect();
         let outcome = self.index.apply(&documents, 0);
@@ -71,7 +71,7 @@ impl World {
             listeners: &translation.listeners,
             gateways: &translation.gateways,
             places: &self.places,
-            observed: &self.observed,
+            observed: &self.observed.iter().collect::<Vec<_>>(),
             rejected: &outcome.errors,
             bundle_version: self.bundle_version,
         })

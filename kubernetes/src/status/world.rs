@@ -24,9 +24,13 @@ pub(super) struct Name {
 
 impl Name {
     fn of(object: &Value) -> Option<Self> {
+        // Before anything is copied: most objects of a cluster are of other groups.
+        let (group, _) = object.get("apiVersion")?.as_str()?.split_once('/')?;
+        if group != GATEWAY_GROUP {
+            return None;
+        }
         let id = ObjectId::of(object).ok()?;
-        let is_gateway_api = id.group() == GATEWAY_GROUP;
-        is_gateway_api.then_some(Self { kind: id.kind, namespace: id.namespace, name: id.name })
+        Some(Self { kind: id.kind, namespace: id.namespace, name: id.name })
     }
 
     /// The name, where it is one that objects can have.
@@ -63,7 +67,7 @@ pub(super) struct Rejection {
 impl<'i> World<'i> {
     pub(super) fn new(inputs: &'i StatusInputs<'i>) -> Self {
         let mut observed = BTreeMap::new();
-        for object in inputs.observed {
+        for object in inputs.observed.iter().copied() {
             if let Some(name) = Name::of(object) {
                 observed.insert(name, object);
             }
@@ -249,9 +253,10 @@ pub(super) fn gateway_reference(gateway: &ObjectKey) -> Value {
     })
 }
 
-/// The text at a pointer.
+/// The text at a pointer of fields, none of which has an escape.
 pub(super) fn text<'v>(value: &'v Value, pointer: &str) -> Option<&'v str> {
-    value.pointer(pointer).and_then(Value::as_str)
+    let mut fields = pointer.split('/').skip(1);
+    fields.try_fold(value, |value, field| value.get(field))?.as_str()
 }
 
 fn group_of(reference: &Value) -> &str {

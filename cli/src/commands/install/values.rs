@@ -223,7 +223,7 @@ impl Component {
 
 impl Default for Component {
     fn default() -> Self {
-        Self::new(1, "50m", "64Mi", "1Gi")
+        Self::new(2, "50m", "64Mi", "1Gi")
     }
 }
 

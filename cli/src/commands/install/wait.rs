@@ -48,7 +48,7 @@ pub(super) async fn for_deployments(
         loop {
             let found = installer.get(&id).await.map_err(|failure| explained(&failure))?;
             let found = found.unwrap_or_default();
-            if is_complete(&found, component) {
+            if is_complete(&found) {
                 say(&format!("Deployment {name} is available"))?;
                 break;
             }
@@ -66,20 +66,18 @@ pub(super) async fn for_deployments(
     Ok(())
 }
 
-/// Whether a Deployment runs what it should. Of the controller's pods one leads, and the
-/// others are not ready by intent.
-fn is_complete(deployment: &Value, component: &str) -> bool {
+/// Whether a Deployment runs what it should.
+fn is_complete(deployment: &Value) -> bool {
     let number = |pointer: &str| deployment.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
     let Some(generation) = deployment.pointer("/metadata/generation").and_then(Value::as_u64)
     else {
         return false;
     };
     let wanted = number("/spec/replicas");
-    let ready = if component == "controller" { wanted.min(1) } else { wanted };
     number("/status/observedGeneration") >= generation
         && number("/status/updatedReplicas") >= wanted
         && number("/status/replicas") == wanted
-        && number("/status/availableReplicas") >= ready
+        && number("/status/availableReplicas") >= wanted
 }
 
 /// What keeps a Deployment: of itself, and of each of its pods.
@@ -161,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_controller_that_stands_by_completes_its_deployment() {
+    fn a_deployment_is_complete_with_all_its_pods() {
         let deployment = |available: u32| {
             json!({
                 "metadata": { "generation": 2 }, "spec": { "replicas": 2 },
@@ -171,11 +169,9 @@ mod tests {
                 },
             })
         };
-        assert!(is_complete(&deployment(1), "controller"));
-        assert!(!is_complete(&deployment(0), "controller"));
-        assert!(!is_complete(&deployment(1), "dns"));
-        assert!(is_complete(&deployment(2), "dns"));
-        assert!(!is_complete(&Value::Null, "dns"));
+        assert!(!is_complete(&deployment(1)));
+        assert!(is_complete(&deployment(2)));
+        assert!(!is_complete(&Value::Null));
     }
 
     #[test]

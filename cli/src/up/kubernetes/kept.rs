@@ -1,8 +1,28 @@
 //! The authority's state folder as a Secret.
 //!
-//! The Secret is the truth: what it holds replaces the folder at the start, and every
-//! change of the folder goes into it before this process can have lost the lead for long.
-//! A Secret that somebody else has written means that this process does not lead any more.
+//! The Secret is the truth: what it holds replaces the folder at the start. A Secret that
+//! somebody else has written means that this process does not lead any more, and ends it.
+//!
+//! # When a pod dies during a rotation
+//!
+//! The authority rotates only here, one turn at a time: everything that it has is in the
+//! Secret, it does what is due, and what that made goes into the Secret before the next
+//! turn. While the Secret cannot be written there is no next turn. So:
+//!
+//! - A root is published in one turn and used first in another, after its overlap. No
+//!   certificate is below a root that the Secret does not have.
+//! - The controller, other clusters and the ConfigMaps of the roots are told of a bundle
+//!   only when it is kept.
+//! - An intermediate signs at once, and may be lost with the pod. Its certificates go on
+//!   verifying: they carry it, and it is below a kept root. The successor goes on with the
+//!   former one, which is only at half of its life.
+//!
+//! What is left is the time between the publication of a root and its write, milliseconds
+//! unless the API server refuses. Certificates that are issued in it bring the new bundle
+//! along. If the pod dies then, the successor publishes another root under the same
+//! sequence number, which the pods with these certificates do not take for news: they
+//! refuse certificates below it from its first use until they are started again or the
+//! former root is retired. A root is published once in more than six years.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -10,12 +30,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use isthmus_certs::Bundle;
+use isthmus_certs::{Authority, AuthorityHandle, Bundle};
 use isthmus_kubernetes::keep::Entries;
 use isthmus_kubernetes::{Client, KeepError, Keeper};
 use isthmus_model::name::SYSTEM_NAMESPACE;
 use isthmus_runtime::atomic_file::{self, Access};
-use isthmus_runtime::{Stop, error_chain};
+use isthmus_runtime::{Stop, clock, error_chain};
 use tokio::sync::watch;
 
 /// The authority's files and the secret of endpoint ids.
@@ -25,6 +45,7 @@ pub(crate) struct Kept {
     folder: PathBuf,
     saved: Entries,
     endpoint_secret: [u8; SECRET_BYTES],
+    superseded: watch::Sender<bool>,
 }
 
 impl Kept {
@@ -46,12 +67,18 @@ impl Kept {
             replace(&folder, &saved)
                 .with_context(|| format!("cannot restore {}", folder.display()))?;
         }
-        Ok(Self { keeper, folder, saved, endpoint_secret })
+        let superseded = watch::Sender::new(false);
+        Ok(Self { keeper, folder, saved, endpoint_secret, superseded })
     }
 
     /// What endpoint ids are made with.
     pub(crate) fn endpoint_secret(&self) -> [u8; SECRET_BYTES] {
         self.endpoint_secret
+    }
+
+    /// Becomes true when the Secret has another owner, so that this process has to end.
+    pub(crate) fn superseded(&self) -> watch::Receiver<bool> {
+        self.superseded.subscribe()
     }
 
     /// Writes the folder into the Secret if they differ.
@@ -66,28 +93,62 @@ impl Kept {
         Ok(())
     }
 
-    /// Saves with each new bundle and now and then, until the process drains; ends when
-    /// the Secret has another owner.
-    pub(crate) async fn follow(mut self, mut bundle: watch::Receiver<Arc<Bundle>>, mut stop: Stop) {
-        let mut interval = tokio::time::interval(SAVE_INTERVAL);
+    /// Rotates what is due and keeps what that makes, until the process drains; `bundle` is
+    /// told of the authority's when it is kept. Ends when the Secret has another owner.
+    pub(crate) async fn follow(
+        mut self,
+        authority: AuthorityHandle,
+        bundle: watch::Sender<Arc<Bundle>>,
+        mut stop: Stop,
+    ) {
+        // An operator's rotation makes work as well.
+        let mut changed = authority.bundle();
         loop {
-            tokio::select! {
-                () = stop.draining() => return,
-                outcome = bundle.changed() => if outcome.is_err() { return },
-                _ = interval.tick() => {}
-            }
-            match self.save().await {
-                Ok(()) => {}
+            changed.mark_unchanged();
+            let wait = match self.turn(&authority, &bundle).await {
+                Ok(()) => {
+                    let due = authority.read(Authority::next_due);
+                    due.duration_since(clock::wall()).unwrap_or_default()
+                }
                 Err(error) if error.downcast_ref().is_some_and(is_conflict) => {
                     tracing::error!(%error, "ending");
+                    self.superseded.send_replace(true);
                     return;
                 }
-                Err(error) => tracing::error!(
-                    error = %error_chain(error.as_ref()),
-                    "the authority's keys are not kept; trying again"
-                ),
+                Err(error) => {
+                    let error = error_chain(error.as_ref());
+                    tracing::error!(error, "the authority does not rotate; trying again");
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = stop.draining() => return,
+                outcome = changed.changed() => if outcome.is_err() { return },
+                // The wall clock may be set meanwhile, and the folder may have changed.
+                () = tokio::time::sleep(wait.clamp(RETRY, SAVE_INTERVAL)) => {}
             }
         }
+    }
+
+    async fn turn(
+        &mut self,
+        authority: &AuthorityHandle,
+        bundle: &watch::Sender<Arc<Bundle>>,
+    ) -> anyhow::Result<()> {
+        self.save().await?;
+        let rotated = authority.tick();
+        // A tick that failed may have done a step before.
+        self.save().await?;
+        let kept = authority.bundle().borrow().clone();
+        bundle.send_if_modified(|told| {
+            let is_news = **told != *kept;
+            if is_news {
+                *told = kept;
+            }
+            is_news
+        });
+        rotated.context("the authority cannot rotate")?;
+        Ok(())
     }
 }
 
@@ -132,26 +193,8 @@ const ENDPOINT_SECRET: &str = "endpoint-secret";
 const SECRET_BYTES: usize = 32;
 /// How often the folder is compared with the Secret besides changes of the bundle.
 const SAVE_INTERVAL: Duration = Duration::from_secs(15);
+/// The pause after a turn that failed, and the shortest between two.
+const RETRY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_is_replaced_as_a_whole_and_locks_are_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ca");
-        std::fs::create_dir(&path).unwrap();
-        std::fs::write(path.join("authority.lock"), "").unwrap();
-        std::fs::write(path.join("old.pem"), "old").unwrap();
-        let entries = Entries::from([
-            ("authority.json".to_owned(), b"{}".to_vec()),
-            (ENDPOINT_SECRET.to_owned(), vec![1; 32]),
-            ("../escape".to_owned(), b"x".to_vec()),
-        ]);
-        replace(&path, &entries).unwrap();
-        assert_eq!(read(&path).unwrap().into_keys().collect::<Vec<_>>(), ["authority.json"]);
-        assert!(path.join("authority.lock").exists());
-        assert!(!folder.path().join("escape").exists());
-    }
-}
+mod tests;

@@ -64,7 +64,7 @@ impl Reader {
     pub(crate) async fn run(mut self, client: Client, own: KubernetesSettings, mut stop: Stop) {
         let mut source = Source::watch(&client, &own.selection());
         let mut observed = Observed::watch(&client, &ManagedKind::ALL);
-        let (mut state, mut managed): (Option<State>, Option<Vec<Value>>) = (None, None);
+        let (mut state, mut managed): (Option<State>, Option<Vec<Arc<Value>>>) = (None, None);
         let mut waiting = tokio::time::interval(WAITING_INTERVAL);
         loop {
             tokio::select! {
@@ -90,30 +90,31 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, state: &State, managed: &[Value]) {
+    fn take(&mut self, state: &State, managed: &[Arc<Value>]) {
         let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         let outcome = self.index.apply(&state.documents, now);
         self.note(&outcome.errors);
         let objects = self.index.objects();
+        let ours = || managed.iter().map(Arc::as_ref);
         let mut context = self.settings.context();
         context.locality = cluster_locality(&self.settings, &state.nodes);
         context.ingress = IngressContext {
             port_map: BTreeMap::new(),
             served_by: provision::served_by(objects, &self.settings.trust_domain),
         };
-        context.clusterset_ips = ClusterSetIps::Given(mcs::clusterset_ips(managed));
+        context.clusterset_ips = ClusterSetIps::Given(mcs::clusterset_ips(ours()));
         context.unmeshed = Some(Unmeshed {
             server: self.eastwest.clone(),
             ports: UNMESHED_PORTS,
-            given: mcs::given_ports(managed),
+            given: mcs::given_ports(ours()),
         });
         if outcome.changed || self.is_news(&context) {
             tracing::debug!(objects = objects.len(), "objects read");
-            let objects = objects.as_ref().clone();
+            let objects = Arc::clone(objects);
             self.configuration.send_replace(Some(Arc::new(Configuration { objects, context })));
         }
-        let world = World::new(state.clone(), managed.to_vec(), outcome.errors);
+        let world = World::new(state, managed.to_vec(), outcome.errors);
         self.world.send_replace(Some(Arc::new(world)));
     }
 

@@ -1,16 +1,17 @@
 //! What the watchers have seen at one moment.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use isthmus_config::{ConfigError, Content, ObjectRef};
 use isthmus_kubernetes::{NodeState, PodState, State, provision};
 use serde_json::Value;
 
-/// What the watchers have seen at one moment.
+/// What the watchers have seen at one moment; it shares the objects with their cache.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct World {
     /// The user's objects as the server has them.
-    pub(crate) documents: Vec<Value>,
+    pub(crate) documents: Vec<Arc<Value>>,
     /// The uids of the objects for which something is made.
     pub(crate) uids: BTreeMap<ObjectRef, String>,
     /// The pods.
@@ -18,25 +19,28 @@ pub(crate) struct World {
     /// The nodes.
     pub(crate) nodes: Vec<NodeState>,
     /// Our own objects as the server has them.
-    pub(crate) managed: Vec<Value>,
+    pub(crate) managed: Vec<Arc<Value>>,
     /// The objects that are not valid.
     pub(crate) rejected: Vec<ConfigError>,
 }
 
 impl World {
     /// Puts together what was watched and what came of it.
-    pub(crate) fn new(state: State, managed: Vec<Value>, rejected: Vec<ConfigError>) -> Self {
-        let object = |content| match content {
-            Content::Object(object) => Some(object),
+    pub(crate) fn new(
+        state: &State,
+        managed: Vec<Arc<Value>>,
+        rejected: Vec<ConfigError>,
+    ) -> Self {
+        let object = |content: &Content| match content {
+            Content::Object(object) => Some(Arc::clone(object)),
             Content::Text { .. } | Content::Unreadable { .. } => None,
         };
-        let uids = provision::uids(&state.documents);
-        let documents = state.documents.into_iter();
+        let documents = state.documents.iter();
         Self {
-            uids,
-            documents: documents.filter_map(|document| object(document.content)).collect(),
-            pods: state.pods,
-            nodes: state.nodes,
+            uids: provision::uids(&state.documents),
+            documents: documents.filter_map(|document| object(&document.content)).collect(),
+            pods: state.pods.clone(),
+            nodes: state.nodes.clone(),
             managed,
             rejected,
         }
@@ -44,13 +48,14 @@ impl World {
 
     /// Finds an object of the user, or one that was installed.
     pub(crate) fn document(&self, kind: &str, namespace: &str, name: &str) -> Option<&Value> {
-        let text = |object: &Value, pointer: &str| {
-            object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+        let is = |value: &Value, field: &str, wanted: &str| {
+            value.get(field).and_then(Value::as_str).unwrap_or_default() == wanted
         };
-        self.documents.iter().find(|object| {
-            text(object, "/kind") == kind
-                && text(object, "/metadata/name") == name
-                && text(object, "/metadata/namespace") == namespace
+        let documents = self.documents.iter().map(Arc::as_ref);
+        let mut found = documents.filter(|object| is(object, "kind", kind));
+        found.find(|object| {
+            let metadata = object.get("metadata").unwrap_or(&Value::Null);
+            is(metadata, "name", name) && is(metadata, "namespace", namespace)
         })
     }
 }

@@ -121,7 +121,7 @@ impl Writer {
         if plan.actions.is_empty() {
             return None;
         }
-        let drafts = events::of_plan(&plan, &world.documents);
+        let drafts = events::of_plan(&plan, world.documents.iter().map(Arc::as_ref));
         let leadership = self.leadership.clone();
         let report = self.executor.execute(&plan, || leadership.is_leader()).await;
         tracing::debug!(
@@ -151,24 +151,26 @@ impl Writer {
     /// Everything that is to be written. Pure but for the clock of transitions.
     fn plan(&self, decided: &Decided, world: &World, bundle: &Bundle) -> Result<Plan, PlanError> {
         let objects = &decided.configuration.objects;
+        let documents: Vec<&Value> = world.documents.iter().map(Arc::as_ref).collect();
+        let managed: Vec<&Value> = world.managed.iter().map(Arc::as_ref).collect();
         let provisioned = provision::desired(&ProvisionInputs {
             objects,
             uids: &world.uids,
             settings: &self.provision_settings(world, bundle),
-            observed: &world.managed,
+            observed: &managed,
             nodes: &[],
         });
         let mcs = mcs::desired(&McsInputs {
             decided,
             pods: &world.pods,
             nodes: &world.nodes,
-            observed: &world.managed,
-            documents: &world.documents,
+            observed: &managed,
+            documents: &documents,
         });
         let mut desired = provisioned.objects;
         desired.extend(mcs.objects);
         desired.extend(self.invitation(world, bundle));
-        let mut whole = plan(&desired, &world.managed)?;
+        let mut whole = plan(&desired, managed.iter().copied())?;
 
         let mut statuses = status::desired(&StatusInputs {
             objects,
@@ -176,15 +178,15 @@ impl Writer {
             listeners: &decided.plan.listeners,
             gateways: &decided.plan.gateways,
             places: &provisioned.places,
-            observed: &world.documents,
+            observed: &documents,
             rejected: &world.rejected,
             bundle_version: None,
         });
         statuses.extend(mcs.statuses);
-        let observed: Vec<Value> = world.documents.iter().chain(&world.managed).cloned().collect();
+        let observed = documents.iter().chain(&managed).copied();
         let now = isthmus_kubernetes::rfc3339(clock::wall());
         let own: Vec<&str> = [status::OWN_CONDITIONS, mcs::OWN_CONDITIONS].concat();
-        let written = plan_status(&statuses, &observed, &own, &now)?;
+        let written = plan_status(&statuses, observed, &own, &now)?;
         whole.unchanged += written.unchanged;
         whole.actions.extend(written.actions);
         Ok(whole)

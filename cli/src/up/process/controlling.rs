@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Process;
 use crate::settings::Settings;
+use crate::up::Selection;
 use crate::up::control::{Authorities, Control};
 use crate::up::identity::Identities;
 use crate::up::kubernetes::{Cluster, Kept, Led};
@@ -11,30 +12,45 @@ use crate::up::kubernetes::{Cluster, Kept, Led};
 impl Process {
     /// Waits for the lead in a cluster of Kubernetes, and restores the authority's keys;
     /// `None` elsewhere.
-    pub(super) async fn lead(&mut self) -> anyhow::Result<Option<Kept>> {
+    ///
+    /// A controller that stands by is ready: it is as far as it can come, and a rollout has
+    /// to count it. No Service leads to it, because only the leader's pod has the label.
+    pub(super) async fn lead(&mut self, selection: &Selection) -> anyhow::Result<Option<Kept>> {
         let settings = Arc::clone(&self.settings);
         let Some(own) = &settings.kubernetes else { return Ok(None) };
-        self.readiness.set_waiting("start", "another process leads");
-        let stop = self.stop();
-        let cluster = Cluster::lead(own, stop).await?;
+        self.readiness.set_waiting("start", "the API server has not answered");
+        // Kept by the process from here on, so that its end releases the Lease.
+        let cluster = self.cluster.insert(Cluster::join(own).await?);
+        if *selection == Selection::Controller {
+            self.readiness.set_ready("start");
+        } else {
+            self.readiness.set_waiting("start", "another process leads");
+        }
+        cluster.elected().await;
+        self.readiness.set_waiting("start", "the process begins to lead");
         let folder = settings.authority_options().state_dir;
         let kept = Kept::restore(cluster.client.clone(), folder).await?;
-        self.cluster = Some(cluster);
+        cluster.follow(kept.superseded());
         Ok(Some(kept))
     }
 
     /// Completes when the lead is lost; never where there is none.
     pub(super) async fn lost(&mut self) {
         match &mut self.cluster {
-            Some(cluster) => cluster.leadership.lost().await,
+            Some(cluster) => cluster.lost().await,
             None => std::future::pending().await,
         }
     }
 
     pub(super) fn start_authorities(&mut self, settings: &Settings) -> anyhow::Result<()> {
         let stop = self.stop();
-        let authorities = Authorities::start(settings, &mut self.tasks, stop)?;
-        self.board.set_authority(authorities.handle());
+        let authorities = Authorities::start(settings)?;
+        let handle = authorities.handle();
+        // In a cluster of Kubernetes its keys are kept with each step, by whom it rotates.
+        if self.cluster.is_none() {
+            self.tasks.spawn(handle.clone().run(stop));
+        }
+        self.board.set_authority(handle);
         self.board.role("ca");
         self.authorities = Some(authorities);
         Ok(())
@@ -49,7 +65,8 @@ impl Process {
         let context = (&self.board, telemetry.registry(), self.background.stop());
         let led = match (&self.cluster, &self.authorities, kept) {
             (Some(cluster), Some(authorities), Some(kept)) => {
-                Some(Led { cluster, authority: authorities.handle(), kept })
+                let readiness = self.readiness.clone();
+                Some(Led::begin(cluster, authorities.handle(), kept, readiness).await?)
             }
             (Some(_) | None, _, _) => None,
         };

@@ -136,7 +136,7 @@ impl Cluster {
             given: mcs::given_ports(&self.managed),
         });
         let configuration =
-            Configuration { objects: self.index.objects().as_ref().clone(), context };
+            Configuration { objects: Arc::clone(self.index.objects()), context };
         let own = OwnCluster {
             cluster: self.id.clone(),
             trust_domain: self.trust_domain.clone(),
@@ -181,8 +181,8 @@ impl Cluster {
             decided: self.decided.as_ref().unwrap(),
             pods: &self.pods,
             nodes: &nodes,
-            observed: &self.managed,
-            documents: &self.documents,
+            observed: &self.managed.iter().collect::<Vec<_>>(),
+            documents: &self.documents.iter().collect::<Vec<_>>(),
         });
         let writes = plan(&desired.objects, &self.managed).unwrap();
         let all: Vec<Value> = self.documents.iter().chain(&self.managed).cloned().collect();
@@ -266,6 +266,21 @@ pub(super) fn settle(clusters: &mut [Cluster; 2]) {
     panic!("the clusters write for ever");
 }
 
+/// Lets a cluster decide and write as a controller does that begins with nothing and has
+/// not heard the other cluster yet.
+pub(super) fn begin_anew(cluster: &mut Cluster) {
+    for _ in 0..ROUNDS_MAX {
+        cluster.decide(&BTreeMap::new());
+        for peer in &mut cluster.decided.as_mut().unwrap().peers {
+            (peer.lease, peer.is_known) = (LeaseStatus::Never, false);
+        }
+        if cluster.write() == 0 {
+            return;
+        }
+    }
+    panic!("the cluster writes for ever");
+}
+
 /// The conditions of an object in short: `Valid=True/Valid`.
 pub(super) fn types(object: &Value) -> Vec<String> {
     let text = |it: &Value, field: &str| it[field].as_str().unwrap().to_owned();
@@ -304,7 +319,7 @@ fn gateway(n: u8, is_ready: bool) -> PodState {
         namespace: "isthmus-system".into(),
         name: format!("isthmus-eastwest-{n}"),
         uid: format!("u{n}"),
-        labels: [("app.kubernetes.io/name".into(), "isthmus-eastwest".into())].into(),
+        service_account: "isthmus-eastwest".into(),
         node: "n1".into(),
         addresses: vec![
             format!("10.0.0.{}", n + 1).parse().unwrap(),
@@ -323,6 +338,7 @@ fn peer(cluster: &ClusterId, link: &LinkRules) -> PeerState {
         transport: None,
         reading: true,
         writing: true,
+        is_known: true,
         services_imported: 0,
         services_exported: 0,
         holding: false,

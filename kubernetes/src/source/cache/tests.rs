@@ -140,5 +140,5 @@ fn managed_objects_are_kept_whole() {
     assert!(cache.is_complete());
     let metadata = service["metadata"].as_object_mut().unwrap();
     metadata.remove("resourceVersion");
-    assert_eq!(cache.documents(), [service]);
+    assert_eq!(cache.documents(), [Arc::new(service)]);
 }

@@ -100,6 +100,8 @@ fn own_rules() -> Value {
             "apiGroups": [""], "resources": ["secrets"],
             "resourceNames": ["isthmus-authority"], "verbs": ["get", "update", "patch"],
         },
+        // The label of the leader's pod. Pods have no fixed names that a rule could list.
+        { "apiGroups": [""], "resources": ["pods"], "verbs": ["patch"] },
     ])
 }
 

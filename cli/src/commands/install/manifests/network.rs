@@ -1,5 +1,6 @@
 //! Services and NetworkPolicies.
 
+use isthmus_kubernetes::mark::{LEADER, LEADER_LABEL};
 use serde_json::{Value, json};
 
 use super::settings::{AUTHORITY, DISCOVERY, DNS, FEDERATION, LINK, MESH, METRICS, READY};
@@ -10,6 +11,8 @@ use crate::commands::install::values::{ServiceType, Values};
 pub(super) fn services(values: &Values) -> Vec<Value> {
     let port = |name: &str, port: u16, protocol: &str, target: u16| json!({ "name": name, "port": port, "protocol": protocol, "targetPort": target });
     let mut controller = service(values, "isthmus-controller", "controller");
+    // Pods that stand by are ready as well; only the leader's has the label.
+    controller["spec"]["selector"][LEADER_LABEL] = json!(LEADER);
     controller["spec"]["ports"] = json!([
         port("authority", AUTHORITY, "TCP", AUTHORITY),
         port("discovery", DISCOVERY, "TCP", DISCOVERY),

@@ -14,8 +14,7 @@ pub(super) fn deployments(values: &Values) -> Vec<Value> {
     COMPONENTS.iter().map(|component| deployment(component, values)).collect()
 }
 
-/// Drains take one pod at a time. The controller has no budget: the pod that stands by is
-/// not ready, so a budget would keep the leader, whose place it takes, for ever.
+/// Drains take one pod at a time.
 pub(super) fn budgets() -> Vec<Value> {
     let budget = |component: &&str| {
         json!({
@@ -28,15 +27,11 @@ pub(super) fn budgets() -> Vec<Value> {
             },
         })
     };
-    COMPONENTS.iter().filter(|component| **component != "controller").map(budget).collect()
+    COMPONENTS.iter().map(budget).collect()
 }
 
 fn deployment(component: &str, values: &Values) -> Value {
     let wanted = wanted(component, values);
-    let is_controller = component == "controller";
-    // A new controller waits, not ready, for the Lease of an old one, which therefore has
-    // to go first.
-    let unavailable = if is_controller { json!("100%") } else { json!(0) };
     let mut labels = super::labels(component);
     // Not a part of what is made, but of what runs: the same whoever made it.
     if let Some(labels) = labels.as_object_mut() {
@@ -50,7 +45,8 @@ fn deployment(component: &str, values: &Values) -> Value {
             "selector": { "matchLabels": selector(component) },
             "strategy": {
                 "type": "RollingUpdate",
-                "rollingUpdate": { "maxSurge": 1, "maxUnavailable": unavailable },
+                // A new pod is ready before an old one goes.
+                "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 },
             },
             "template": {
                 "metadata": {
@@ -79,7 +75,7 @@ fn pod(component: &str, values: &Values) -> Value {
         "automountServiceAccountToken": is_controller,
         "enableServiceLinks": false,
         "securityContext": security,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": grace_seconds(component),
         "topologySpreadConstraints": [
             spread(component, "topology.kubernetes.io/zone"),
             spread(component, "kubernetes.io/hostname"),
@@ -106,7 +102,7 @@ fn container(component: &str, values: &Values) -> Value {
     let probe = |path: &str, period: u32, failures: u32| {
         json!({
             "httpGet": { "path": path, "port": READY },
-            "periodSeconds": period, "failureThreshold": failures, "timeoutSeconds": 2,
+            "periodSeconds": period, "failureThreshold": failures, "timeoutSeconds": 5,
         })
     };
     let mut mounts = vec![
@@ -125,8 +121,11 @@ fn container(component: &str, values: &Values) -> Value {
         "imagePullPolicy": values.image.pull_policy,
         "args": [role(component), "-f", "/etc/isthmus/cluster.yaml"],
         "ports": ports(component),
-        "readinessProbe": probe("/healthz/ready", 2, 2),
-        "livenessProbe": probe("/healthz/live", 10, 3),
+        // Asked until the first success, so that a pod is ready within a second of being
+        // able to. One that never is starts again after an hour.
+        "startupProbe": probe("/healthz/ready", 1, 3600),
+        "readinessProbe": probe("/healthz/ready", 2, 3),
+        "livenessProbe": probe("/healthz/live", 10, 6),
         "resources": wanted(component, values).resources,
         "securityContext": {
             "allowPrivilegeEscalation": false,
@@ -206,6 +205,10 @@ fn wanted<'v>(component: &str, values: &'v Values) -> &'v Component {
     }
 }
 
+fn grace_seconds(component: &str) -> u32 {
+    if component == "eastwest" { GRACE_SECONDS_TWICE } else { GRACE_SECONDS }
+}
+
 /// The subcommand that runs a component.
 fn role(component: &str) -> &str {
     if component == "eastwest" { "gateway" } else { component }
@@ -224,5 +227,7 @@ pub(crate) const SETTINGS_HASH: &str = "isthmus.io/settings-hash";
 const USER: u32 = 65532;
 /// More than the delay and the deadline of a drain.
 const GRACE_SECONDS: u32 = 45;
+/// The same for a process whose parts, ingress and links, drain one after the other.
+const GRACE_SECONDS_TWICE: u32 = 75;
 /// The life of a token; the kubelet renews it at four fifths.
 const TOKEN_SECONDS: u32 = 3600;

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use isthmus_config::Kind;
 use isthmus_kubernetes::apply::FIELD_MANAGER;
+use isthmus_kubernetes::mark::{LEADER, LEADER_LABEL};
 
 use super::*;
 use crate::settings::Settings;
@@ -75,6 +76,46 @@ fn no_right_is_given_by_a_wildcard_and_only_to_the_controller() {
         let is_controller = deployment["metadata"]["name"] == "isthmus-controller";
         let mounts = &deployment["spec"]["template"]["spec"]["automountServiceAccountToken"];
         assert_eq!(*mounts, json!(is_controller));
+    }
+}
+
+#[test]
+fn the_service_of_the_controller_finds_the_leader_alone() {
+    let objects = objects(&values(&[]), None);
+    let services = of_kind(&objects, "Service");
+    let found = services.iter().find(|it| it["metadata"]["name"] == "isthmus-controller").unwrap();
+    assert_eq!(found["spec"]["selector"][LEADER_LABEL], LEADER);
+    for deployment in of_kind(&objects, "Deployment") {
+        let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+        assert!(labels.get(LEADER_LABEL).is_none(), "the process says it, not its template");
+    }
+    let patches_pods = |role: &Value| {
+        role["rules"].as_array().unwrap().iter().any(|rule| {
+            let has = |field: &str, entry: &str| rule[field].as_array().unwrap().contains(&json!(entry));
+            has("apiGroups", "") && has("resources", "pods") && has("verbs", "patch")
+        })
+    };
+    assert!(patches_pods(of_kind(&objects, "Role")[0]));
+    assert!(!patches_pods(of_kind(&objects, "ClusterRole")[0]), "not in every namespace");
+}
+
+#[test]
+fn a_pod_has_the_time_to_drain_before_it_is_killed() {
+    let values = values(&[]);
+    let objects = objects(&values, None);
+    for deployment in of_kind(&objects, "Deployment") {
+        let pod = &deployment["spec"]["template"]["spec"];
+        let component = deployment["metadata"]["labels"][COMPONENT_LABEL].as_str().unwrap();
+        let settings: Value = serde_saphyr::from_str(&settings::text(component, &values)).unwrap();
+        let seconds = |field: &str| -> u64 {
+            let text = settings["drain"][field].as_str().unwrap();
+            text.strip_suffix('s').unwrap().parse().unwrap()
+        };
+        // Ingress and links drain one after the other.
+        let parts = if component == "eastwest" { 2 } else { 1 };
+        let drain = seconds("delay") + parts * seconds("deadline");
+        let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+        assert!(grace >= drain + 5, "{component}: {grace} s for {drain} s");
     }
 }
 
