@@ -96,9 +96,9 @@ impl Index {
                 places.push(Place { document: SourceDocument::clone(document), read });
             }
         }
-        let is_distinct = places.is_sorted_by(|a, b| a.document.origin < b.document.origin);
-        self.is_plain = is_distinct && places.len() == ordered.len();
-        self.places = if is_distinct { places } else { Vec::new() };
+        let is_ordered = places.is_sorted_by(|a, b| a.document.origin < b.document.origin);
+        self.is_plain = is_ordered && places.len() == ordered.len() && patch::is_distinct(&places);
+        self.places = if is_ordered { places } else { Vec::new() };
         self.keep_unreadable(&mut round);
         self.finish(round)
     }
@@ -254,9 +254,10 @@ impl Index {
         }
         let mut links = objects.cluster_links.as_ref().clone();
         for object in std::mem::take(&mut round.put) {
-            match object {
-                Object::ClusterLink(link) => drop(links.insert(link.name.clone(), link)),
-                object => changed |= objects.put(object),
+            if let Object::ClusterLink(link) = object {
+                links.insert(link.name.clone(), link);
+            } else {
+                changed |= objects.put(object);
             }
         }
         // Links last: they take text from ConfigMaps.

@@ -13,11 +13,11 @@ pub mod mesh;
 pub mod parameters;
 pub mod route;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use isthmus_model::ObjectName;
 use isthmus_model::policy::PeerAuthentication;
+use isthmus_model::{Label, ObjectName};
 
 pub use self::backend_tls::{BackendTlsPolicy, BackendTlsRoots, PolicyTarget, PolicyTargetRef};
 pub use self::core::{
@@ -178,6 +178,34 @@ impl Objects {
         all
     }
 
+    /// The namespaces that have an object of a kind that is read.
+    pub fn namespaces_in_use(&self) -> BTreeSet<Label> {
+        let mut found = BTreeSet::new();
+        let mut insert = |key: &ObjectKey| {
+            // Looked up first: a cluster has few namespaces and many objects.
+            if !found.contains(&key.namespace) {
+                found.insert(key.namespace.clone());
+            }
+        };
+        self.backend_tls_policies.keys().for_each(&mut insert);
+        self.config_maps.keys().for_each(&mut insert);
+        self.endpoint_slices.keys().for_each(&mut insert);
+        self.gateway_parameters.keys().for_each(&mut insert);
+        self.gateways.keys().for_each(&mut insert);
+        self.grpc_routes.keys().for_each(&mut insert);
+        self.http_routes.keys().for_each(&mut insert);
+        self.listener_sets.keys().for_each(&mut insert);
+        self.peer_authentications.keys().for_each(&mut insert);
+        self.reference_grants.keys().for_each(&mut insert);
+        self.secrets.keys().for_each(&mut insert);
+        self.service_exports.keys().for_each(&mut insert);
+        self.services.keys().for_each(&mut insert);
+        self.tcp_routes.keys().for_each(&mut insert);
+        self.tls_routes.keys().for_each(&mut insert);
+        self.udp_routes.keys().for_each(&mut insert);
+        found
+    }
+
     /// `metadata.generation` of an object; 0 when it has none.
     pub fn generation(&self, object: &ObjectRef) -> i64 {
         self.generations.get(object).unwrap_or_default()
@@ -263,9 +291,7 @@ fn put<K: Clone + Ord, V: Clone + PartialEq>(
 fn remove<V: Clone>(objects: &mut Arc<BTreeMap<ObjectKey, V>>, reference: &ObjectRef) -> bool {
     // The namespace of an object that names none is in its reference, too.
     let key = ObjectKey::new(&reference.namespace, &reference.name);
-    key.is_ok_and(|key| {
-        objects.contains_key(&key) && Arc::make_mut(objects).remove(&key).is_some()
-    })
+    key.is_ok_and(|key| objects.contains_key(&key) && Arc::make_mut(objects).remove(&key).is_some())
 }
 
 fn remove_named<V: Clone>(

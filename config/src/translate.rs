@@ -23,7 +23,7 @@ use isthmus_model::{ObjectName, Resource};
 pub use self::conditions::{ConditionPart, ConditionType, ObjectCondition};
 pub use self::gateways::{ServedGateway, served_gateways};
 pub(crate) use self::services::has_ready_endpoint;
-pub use self::services::{LocalService, local_services};
+pub use self::services::{LocalService, exported_services, local_services};
 use crate::context::Context;
 use crate::kind::ObjectRef;
 use crate::objects::{Objects, RouteKind};

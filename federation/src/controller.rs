@@ -52,6 +52,10 @@ pub struct ControllerOptions {
     /// A controller that runs now on this machine and now on that must be given it, or
     /// every peer sees other endpoints after a move.
     pub endpoint_secret: Option<[u8; 32]>,
+    /// How long the first plan waits for linked clusters of which nothing was saved. Zero
+    /// where the state outlives the process; else what they export would vanish for
+    /// everybody until they are heard.
+    pub settle: Duration,
     /// Where the own east-west gateway reaches this controller for its peers; `None` where
     /// that is the address of the listener.
     pub advertised: Option<SocketAddr>,
@@ -132,8 +136,10 @@ impl Controller {
         // The epoch must be on disk before the first peer hears of it.
         file.save(&saved)
             .map_err(|source| ControllerError::State { dir: options.state_dir.clone(), source })?;
+        let settle = options.settle;
         let (own, vip_range) = own_cluster(options, listen);
-        let beginning = Beginning { own, vip_range, bundles: parts.bundles, saved, saved_age };
+        let bundles = parts.bundles;
+        let beginning = Beginning { own, vip_range, bundles, saved, saved_age, settle };
         let index = Index::new(now, beginning);
         let (events, inbox) = mpsc::channel(EVENTS_QUEUED);
         let status = watch::Sender::new(Arc::new(index.status(now)));

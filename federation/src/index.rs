@@ -40,6 +40,8 @@ pub(crate) struct Beginning {
     pub(crate) saved: SavedState,
     /// How long ago it was saved.
     pub(crate) saved_age: Duration,
+    /// How long the first plan waits for linked clusters of which nothing is known.
+    pub(crate) settle: Duration,
 }
 
 /// Everything that the controller knows.
@@ -67,6 +69,9 @@ pub(crate) struct Index {
     generation: Generation,
     changed: bool,
     unsaved: bool,
+    settle: Duration,
+    /// Until when the first plan waits at most.
+    settle_until: Option<Instant>,
 }
 
 /// Both directions of one link.
@@ -90,7 +95,7 @@ pub(crate) type Publication = (Generation, BTreeMap<ResourceKey, Arc<Resource>>)
 impl Index {
     /// An index that knows nothing but what was saved.
     pub(crate) fn new(now: Instant, beginning: Beginning) -> Self {
-        let Beginning { own, vip_range, bundles, saved, saved_age } = beginning;
+        let Beginning { own, vip_range, bundles, saved, saved_age, settle } = beginning;
         let fresh = saved_age <= RESTORE_AGE_MAX;
         let links = if fresh { saved.links } else { BTreeMap::new() };
         Self {
@@ -114,6 +119,8 @@ impl Index {
             generation: Generation(0),
             changed: false,
             unsaved: true,
+            settle,
+            settle_until: None,
         }
     }
 
@@ -125,6 +132,9 @@ impl Index {
         configuration: Arc<Configuration>,
     ) {
         self.configured = configured(&configuration, &self.own);
+        if self.configuration.is_none() && !self.configured.links.is_empty() {
+            self.settle_until = Some(now + self.settle);
+        }
         self.configuration = Some(configuration);
         self.changed = true;
         self.update_peers(now);
@@ -149,6 +159,7 @@ impl Index {
     /// Time has passed.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.changed |= self.links.handle_timeout(now);
+        self.settle_until = self.settle_until.filter(|until| now < *until);
         let mut silent = Vec::new();
         for (cluster, peer) in &mut self.peers {
             peer.importer.handle_timeout(now);
@@ -175,7 +186,7 @@ impl Index {
     /// proxy drop its own.
     pub(crate) fn replan(&mut self, now: Instant) -> Option<Publication> {
         let configuration = Arc::clone(self.configuration.as_ref()?);
-        if !std::mem::take(&mut self.changed) {
+        if !self.is_changed() || !std::mem::take(&mut self.changed) {
             return None;
         }
         let next = self.make_plan(now, &configuration);
@@ -204,7 +215,15 @@ impl Index {
 
     /// Whether a plan is due.
     pub(crate) fn is_changed(&self) -> bool {
-        self.changed && self.configuration.is_some()
+        self.changed && self.configuration.is_some() && !self.is_settling()
+    }
+
+    /// Whether the first plan still waits: without what linked clusters export it would
+    /// take their services away from everybody who has them from a predecessor.
+    fn is_settling(&self) -> bool {
+        let is_unknown =
+            |peer: &Peer| peer.importer.position().is_none() && peer.importer.entries().is_empty();
+        self.settle_until.is_some() && self.peers.values().any(is_unknown)
     }
 
     /// Whether something is worth saving since this was asked last.
@@ -222,7 +241,7 @@ impl Index {
         let peers = self.peers.values();
         let peers =
             peers.flat_map(|p| [p.importer.next_timeout(), p.exporter.next_timeout()]).flatten();
-        peers.chain(self.links.next_timeout()).min()
+        peers.chain(self.links.next_timeout()).chain(self.settle_until).min()
     }
 
     /// The peers to dial, and who their controllers must be.

@@ -54,6 +54,8 @@ struct Cluster {
     dialer: Arc<TcpDialer>,
     configuration: watch::Sender<Option<Arc<Configuration>>>,
     controller: Option<Controller>,
+    /// How long its next controller waits for linked clusters.
+    settle: Duration,
     /// What stands for the gateways and the link, if anything does.
     gateway: JoinSet<()>,
 }
@@ -76,6 +78,7 @@ impl Cluster {
             dialer: Arc::clone(dialer),
             configuration: watch::Sender::new(None),
             controller: None,
+            settle: Duration::ZERO,
             gateway: JoinSet::new(),
         };
         cluster.start_controller(account, Path::Direct).await;
@@ -112,6 +115,7 @@ impl Cluster {
             state_dir: self.folder.path().to_owned(),
             vip_range: "127.64.0.0/16".parse().unwrap(),
             endpoint_secret: None,
+            settle: self.settle,
             advertised: None,
         };
         self.controller = Some(Controller::start(options, parts).unwrap());
@@ -275,6 +279,24 @@ async fn an_export_becomes_an_import_of_the_linked_cluster_and_goes_again() {
     };
     b.wait_for("only its own export", only_b).await;
     a.wait_for("only the export of b", only_b).await;
+}
+
+#[tokio::test]
+async fn a_successor_without_state_decides_nothing_before_linked_clusters_are_heard() {
+    let dialer = Arc::new(TcpDialer::default());
+    let a = Cluster::start("a", &dialer, "isthmus-controller").await;
+    let mut b = Cluster::start("b", &dialer, "isthmus-controller").await;
+    b.controller.take().unwrap().shutdown().await;
+    std::fs::remove_file(b.folder.path().join("federation.json")).unwrap();
+    b.settle = Duration::from_secs(3600);
+    b.start_controller("isthmus-controller", Path::Direct).await;
+    a.apply(&format!("{}{}", b.link(), service("shop", "cart", true)));
+    a.wait_for("its export", |status| !status.exports.is_empty()).await;
+    let mut decided = b.controller.as_ref().unwrap().decided();
+    b.apply(&format!("{}{NAMESPACE}", a.link()));
+    let first = tokio::time::timeout(PATIENCE, decided.wait_for(Option::is_some)).await;
+    let first = first.expect("a decision").unwrap().clone().unwrap();
+    assert_eq!(first.plan.federated.imports.len(), 1, "decided without the linked cluster");
 }
 
 #[tokio::test]

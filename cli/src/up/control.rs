@@ -11,11 +11,10 @@ use isthmus_certs::{
 use isthmus_config::{ApplyOutcome, ConfigError, Context, Directory, Index, SourceDocument};
 use isthmus_discovery::{DiscoveryServer, Epoch, Publisher, PublisherHandle, ServerOptions};
 use isthmus_federation::{
-    Configuration, Controller, ControllerOptions, ControllerParts, HboneDialer, Status,
+    Configuration, Controller, ControllerOptions, ControllerParts, HboneDialer,
 };
 use isthmus_runtime::{SnapshotCell, Stop, clock};
 use isthmus_telemetry::MetricsRegistry;
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -27,6 +26,8 @@ use crate::up::identity::Identities;
 use crate::up::kubernetes::writer::WriterInputs;
 use crate::up::kubernetes::{self, Led};
 use crate::up::last_good::LastGood;
+
+mod report;
 
 /// The authority and its socket.
 pub(crate) struct Authorities {
@@ -137,8 +138,8 @@ impl Control {
         tasks.spawn(follow_subscribers(publisher.handle(), sender, stop));
         board.subscribers(subscribers);
         let status = controller.status();
-        board.control(Arc::new(move || status_json(&status.borrow(), &errors)));
-        export(registry, controller.status());
+        board.control(Arc::new(move || report::status_json(&status.borrow(), &errors)));
+        report::export(registry, controller.status());
         Ok(Self { controller, publisher, server, bundles, tokens })
     }
 
@@ -242,6 +243,7 @@ async fn controller(
         state_dir: settings.state.clone(),
         vip_range: settings.vip_range()?,
         endpoint_secret: inputs.endpoint_secret,
+        settle: if settings.kubernetes.is_some() { SETTLE } else { Duration::ZERO },
         advertised: inputs
             .api_server
             .and_then(|url| kubernetes::advertised(&url, settings.controller.federation.port())),
@@ -345,60 +347,10 @@ async fn follow_subscribers(
     }
 }
 
-/// What the controller says of itself, in the form of the admin endpoint.
-fn status_json(status: &Status, errors: &Errors) -> Value {
-    let errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
-    let error = |error: &ConfigError| {
-        json!({
-            "file": error.origin.file,
-            "document": error.origin.document,
-            "object": error.object.as_ref().map(ToString::to_string),
-            "field": error.field,
-            "reason": error.reason.to_string(),
-        })
-    };
-    let peers: Vec<Value> = status
-        .peers
-        .iter()
-        .map(|peer| {
-            let mut row = json!(peer);
-            row["importedServices"] = json!(peer.services_imported);
-            row["exportedServices"] = json!(peer.services_exported);
-            row
-        })
-        .collect();
-    json!({
-        "peers": peers,
-        "configErrors": errors.iter().map(error).collect::<Vec<_>>(),
-        "conditions": status.problems,
-        "federation": status,
-    })
-}
-
-fn export(registry: &MetricsRegistry, status: watch::Receiver<Arc<Status>>) {
-    use isthmus_telemetry::{MetricFamily, MetricKind, PointValue};
-    registry.collector(move |out: &mut Vec<MetricFamily>| {
-        let status = status.borrow().clone();
-        let gauge = |name, help| MetricFamily::new(name, help, MetricKind::Gauge);
-        // Counts and generations are far below 2^52, so the conversions are exact.
-        let generation = status.generation as f64;
-        out.push(
-            gauge("isthmus_controller_generation", "Generation published last.")
-                .with(&[], PointValue::Gauge(generation)),
-        );
-        let mut imported =
-            gauge("isthmus_federation_imported_services", "Services imported, by peer.");
-        let mut valid = gauge("isthmus_federation_lease_valid", "Whether a peer's lease is valid.");
-        for peer in &status.peers {
-            let labels = [("peer", peer.cluster.as_str())];
-            imported = imported.with(&labels, PointValue::Gauge(peer.services_imported as f64));
-            let is_valid = peer.lease == isthmus_federation::LeaseStatus::Valid;
-            valid = valid.with(&labels, PointValue::Gauge(f64::from(u8::from(is_valid))));
-        }
-        out.extend([imported, valid]);
-    });
-}
-
 /// Service accounts of our own roles.
 const SYSTEM_ACCOUNTS: [&str; 4] =
     ["isthmus-controller", "isthmus-dns", "isthmus-eastwest", "isthmus-ingress"];
+
+/// How long a new leader waits for linked clusters, which its own disk knows nothing of,
+/// before it publishes without them.
+const SETTLE: Duration = Duration::from_secs(5);

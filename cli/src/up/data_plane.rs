@@ -9,7 +9,7 @@ use isthmus_certs::MeshTls;
 use isthmus_discovery::{DiscoveryClient, LinkReport, OnDemand};
 use isthmus_gateway::{EastWest, EastWestOptions, Ingress, IngressOptions, LinkHandle, Remote};
 use isthmus_link::{LinkStatus, Transport as LinkWire};
-use isthmus_model::{LinkTransport, Snapshot, SpiffeId};
+use isthmus_model::{Label, LinkTransport, Snapshot, SpiffeId};
 use isthmus_proxy::ProxySettings;
 use isthmus_proxy::headers::ForwardedTrust;
 use isthmus_runtime::{SnapshotCell, Stop};
@@ -140,6 +140,18 @@ pub(crate) fn sidecar(
 pub(crate) fn gateway(settings: &Settings) -> Option<(SocketAddr, SpiffeId)> {
     let id = isthmus_gateway::eastwest::gateway_id(&settings.trust_domain)?;
     settings.eastwest.enabled.then_some((settings.eastwest.mesh, id))
+}
+
+/// Whom the ingress runs as. In a pod it is whom the pod runs as: of a Gateway its own
+/// account, and for the listeners of un-meshed pods the east-west gateway's.
+pub(crate) fn ingress_account(settings: &Settings) -> anyhow::Result<(Label, Label)> {
+    let own = settings.kubernetes.as_ref();
+    if let Some(workload) = own.and_then(|own| own.workload.as_ref()) {
+        return Ok((workload.namespace.clone(), workload.service_account.clone()));
+    }
+    let is_shared = own.is_some() && settings.eastwest.enabled;
+    let account = if is_shared { "isthmus-eastwest" } else { "isthmus-ingress" };
+    Ok((Label::new(isthmus_model::name::SYSTEM_NAMESPACE)?, Label::new(account)?))
 }
 
 /// How the ingress of a process without links reaches other clusters.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use isthmus_certs::{
     AuthorityHandle, AuthorityIssuer, Bundle, BundleCell, BundleSet, Expected, IssueError, Issuer,
-    MeshTls, RenewError, RenewSettings, RenewalHealth, Renewer, SvidCell, TokenIssuer, TokenIssuerSettings,
-    UnixIssuer, mesh_server_name, peer_id,
+    MeshTls, RenewError, RenewSettings, RenewalHealth, Renewer, SvidCell, TokenIssuer,
+    TokenIssuerSettings, UnixIssuer, mesh_server_name, peer_id,
 };
 use isthmus_discovery::GrpcTransport;
 use isthmus_model::name::SYSTEM_NAMESPACE;

@@ -289,7 +289,7 @@ impl Process {
             self.eastwest = Some(eastwest);
         }
         if settings.ingress.enabled {
-            let (namespace, account) = ingress_account(&settings)?;
+            let (namespace, account) = data_plane::ingress_account(&settings)?;
             let own = self.identity(identities, &namespace, &account).await?;
             let client = self.client(&own, "ingress", NodeRole::Ingress, (None, locality))?;
             let snapshots = client.snapshots();
@@ -394,18 +394,6 @@ impl Process {
             telemetry.shutdown(CONTROL_DEADLINE).await;
         }
     }
-}
-
-/// Whom the ingress runs as. In a pod it is whom the pod runs as: of a Gateway its own
-/// account, and for the listeners of un-meshed pods the east-west gateway's.
-fn ingress_account(settings: &Settings) -> anyhow::Result<(Label, Label)> {
-    let own = settings.kubernetes.as_ref();
-    if let Some(workload) = own.and_then(|own| own.workload.as_ref()) {
-        return Ok((workload.namespace.clone(), workload.service_account.clone()));
-    }
-    let is_shared = own.is_some() && settings.eastwest.enabled;
-    let account = if is_shared { "isthmus-eastwest" } else { "isthmus-ingress" };
-    Ok((Label::new(isthmus_model::name::SYSTEM_NAMESPACE)?, Label::new(account)?))
 }
 
 /// Time that each part of the controller side gets to end.

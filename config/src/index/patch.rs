@@ -63,14 +63,20 @@ struct Changes<'d> {
     new: Vec<&'d SourceDocument>,
 }
 
+/// The changed documents, read.
+struct Freshly {
+    replaced: Vec<(usize, Fresh)>,
+    new: Vec<Fresh>,
+}
+
 /// A document that was read anew.
 struct Fresh {
     place: Place,
-    valid: Option<Fruit>,
+    valid: Option<Valid>,
 }
 
 /// A valid object, with what is kept beside it.
-struct Fruit {
+struct Valid {
     object: Object,
     generation: Option<i64>,
     /// When it was first seen, where it does not say its creation time.
@@ -85,7 +91,7 @@ impl Index {
             return None;
         }
         let changes = self.changes(ordered);
-        let (replaced, new) = self.read_changes(&changes, now)?;
+        let Freshly { replaced, new } = self.read_changes(&changes, now)?;
         let mut objects = Objects::clone(&self.objects);
         let mut changed = false;
         for at in &changes.gone {
@@ -143,11 +149,7 @@ impl Index {
     }
 
     /// Reads what has changed; `None` where it touches other documents.
-    fn read_changes(
-        &self,
-        changes: &Changes<'_>,
-        now: i64,
-    ) -> Option<(Vec<(usize, Fresh)>, Vec<Fresh>)> {
+    fn read_changes(&self, changes: &Changes<'_>, now: i64) -> Option<Freshly> {
         for at in &changes.gone {
             let reference = self.places.get(*at).and_then(|place| place.read.reference());
             if reference.is_some_and(is_shared) {
@@ -177,7 +179,7 @@ impl Index {
             .iter()
             .filter_map(|fresh: &Fresh| fresh.place.read.reference())
             .all(|reference| names.insert(reference));
-        is_distinct.then_some((replaced, new))
+        is_distinct.then_some(Freshly { replaced, new })
     }
 
     /// Reads one document; `None` where it does not hold one thing that stands alone.
@@ -194,7 +196,7 @@ impl Index {
                     Ok(object) => {
                         let first_seen = (!has_creation_time(&value)).then_some(first_seen);
                         let generation = generation(&value);
-                        (Read::Valid(reference), Some(Fruit { object, generation, first_seen }))
+                        (Read::Valid(reference), Some(Valid { object, generation, first_seen }))
                     }
                     Err(error) => {
                         let error = config_error(origin, Some(reference.clone()), error);
@@ -216,7 +218,7 @@ impl Index {
 
     /// Takes what was read; an object that is not valid stays as it was. Says whether the
     /// objects have changed.
-    fn take(&mut self, place: &Place, valid: Option<Fruit>, objects: &mut Objects) -> bool {
+    fn take(&mut self, place: &Place, valid: Option<Valid>, objects: &mut Objects) -> bool {
         let (Read::Valid(reference), Some(valid)) = (&place.read, valid) else { return false };
         match valid.first_seen {
             Some(first_seen) => drop(self.created.insert(reference.clone(), first_seen)),
@@ -229,7 +231,8 @@ impl Index {
     }
 
     fn outcome(&self, changed: bool) -> ApplyOutcome {
-        let mut outcome = ApplyOutcome { changed, errors: self.bundle_errors.clone(), ..ApplyOutcome::default() };
+        let mut outcome =
+            ApplyOutcome { changed, errors: self.bundle_errors.clone(), ..ApplyOutcome::default() };
         for place in &self.places {
             match &place.read {
                 Read::Rejected(_, error) => outcome.errors.push(error.clone()),
@@ -242,7 +245,16 @@ impl Index {
     }
 }
 
+/// Whether no two documents name one object, valid or not.
+pub(super) fn is_distinct(places: &[Place]) -> bool {
+    let mut names = BTreeSet::new();
+    places.iter().filter_map(|place| place.read.reference()).all(|name| names.insert(name))
+}
+
 /// Whether an object of the kind says something of another document, or has text for one.
 fn is_shared(reference: &ObjectRef) -> bool {
     matches!(reference.kind, Kind::ClusterLink | Kind::ConfigMap)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,8 @@ pub struct GatewayParameters {
     pub key: ObjectKey,
     /// Whether each Gateway has processes of its own.
     pub mode: GatewayMode,
-    /// Pods. Range: 1 to 100. Default: 1.
-    pub replicas: u16,
+    /// Pods. Range: 1 to 100. Default: one, and left to whoever scales the Deployment.
+    pub replicas: Option<u16>,
     /// Data plane threads of a pod; 0 is one for each core. Range: 0 to 1024. Default: 2.
     pub workers: u16,
     /// The Service before the pods.
@@ -34,7 +34,7 @@ impl GatewayParameters {
         Self {
             key,
             mode: GatewayMode::default(),
-            replicas: REPLICAS,
+            replicas: None,
             workers: WORKERS,
             service: ServiceParameters::default(),
             pod: PodParameters::default(),
@@ -138,6 +138,4 @@ pub enum ParametersRef {
     Unusable(String),
 }
 
-/// The defaults of an absent field.
-pub(crate) const REPLICAS: u16 = 1;
 pub(crate) const WORKERS: u16 = 2;

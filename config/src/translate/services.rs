@@ -1,6 +1,6 @@
 //! Services of this cluster with their endpoints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use isthmus_model::endpoint::PortEndpoints;
@@ -12,7 +12,7 @@ use isthmus_model::{
 use crate::context::Context;
 use crate::kind::{Kind, ObjectKey};
 use crate::objects::{
-    self, EndpointConditions, EndpointSlice, Objects, ServiceType, SliceEndpoint,
+    self, EndpointConditions, EndpointSlice, Objects, ServiceExport, ServiceType, SliceEndpoint,
 };
 use crate::translate::conditions::{
     ConditionPart, ConditionType, ObjectCondition, Problem, Report,
@@ -33,15 +33,42 @@ pub struct LocalService {
 /// cluster, and following it would let the author of a Service reach any address. So is
 /// one that stands for a ServiceImport: its address is that of the import.
 pub fn local_services(objects: &Objects, context: &Context) -> BTreeMap<ServiceKey, LocalService> {
+    selected(objects, context, |_| true)
+}
+
+/// Those of [`local_services`] that a ServiceExport names.
+pub fn exported_services(
+    objects: &Objects,
+    context: &Context,
+) -> BTreeMap<ServiceKey, LocalService> {
+    let exports = objects.service_exports.values();
+    let key = |export: &ServiceExport| {
+        ServiceKey::cluster(export.key.namespace.clone(), export.service.clone())
+    };
+    let exported: BTreeSet<ServiceKey> = exports.map(key).collect();
+    if exported.is_empty() {
+        return BTreeMap::new();
+    }
+    selected(objects, context, |service| exported.contains(service))
+}
+
+fn selected(
+    objects: &Objects,
+    context: &Context,
+    is_wanted: impl Fn(&ServiceKey) -> bool,
+) -> BTreeMap<ServiceKey, LocalService> {
     let mut slices: BTreeMap<ServiceKey, Vec<&EndpointSlice>> = BTreeMap::new();
     for slice in objects.endpoint_slices.values() {
         if let Some(service) = &slice.service {
             let key = ServiceKey::cluster(slice.key.namespace.clone(), service.clone());
-            slices.entry(key).or_default().push(slice);
+            if is_wanted(&key) {
+                slices.entry(key).or_default().push(slice);
+            }
         }
     }
     let mut found = BTreeMap::new();
-    for service in objects.services.values().filter(|service| !service.is_derived()) {
+    let services = objects.services.values().filter(|service| !service.is_derived());
+    for service in services.filter(|service| is_wanted(&service.service)) {
         let (addresses, headless) = match &service.service_type {
             ServiceType::ClusterIp(addresses) => (addresses.clone(), false),
             ServiceType::ExternalName(_) => continue,

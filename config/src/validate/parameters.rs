@@ -7,7 +7,7 @@ use super::values::{at_most, one_of};
 use super::{created, key};
 use crate::error::{At, FieldError, Reason, printable};
 use crate::kind::{ISTHMUS_GROUP, Kind, ObjectKey};
-use crate::objects::parameters::{REPLICAS, WORKERS};
+use crate::objects::parameters::WORKERS;
 use crate::objects::{
     GatewayMode, GatewayParameters, GatewayServiceType, ParametersRef, PodParameters,
     ServiceParameters, TrafficPolicy,
@@ -25,10 +25,11 @@ pub(super) fn gateway_parameters(
     Ok(GatewayParameters {
         key: key(&raw.metadata)?,
         mode: one_of("spec.mode", mode, &modes, "Dedicated or Shared")?,
-        replicas: number(spec.replicas, REPLICAS, (1, REPLICAS_MAX), "a number from 1 to 100")
+        replicas: number(spec.replicas, (1, REPLICAS_MAX), "a number from 1 to 100")
             .at("spec.replicas")?,
-        workers: number(spec.workers, WORKERS, (0, WORKERS_MAX), "a number from 0 to 1024")
-            .at("spec.workers")?,
+        workers: number(spec.workers, (0, WORKERS_MAX), "a number from 0 to 1024")
+            .at("spec.workers")?
+            .unwrap_or(WORKERS),
         service: service(spec.service).at("spec.service")?,
         pod: pod(spec.pod).at("spec.pod")?,
         created: created(&raw.metadata, seen)?,
@@ -37,13 +38,12 @@ pub(super) fn gateway_parameters(
 
 fn number(
     given: Option<i64>,
-    default: u16,
     (low, high): (u16, u16),
     form: &'static str,
-) -> Result<u16, Reason> {
-    let Some(given) = given else { return Ok(default) };
+) -> Result<Option<u16>, Reason> {
+    let Some(given) = given else { return Ok(None) };
     let number = u16::try_from(given).ok().filter(|number| (low..=high).contains(number));
-    number.ok_or_else(|| Reason::value(given, form))
+    number.map(Some).ok_or_else(|| Reason::value(given, form))
 }
 
 fn service(raw: raw::ServiceParameters) -> Result<ServiceParameters, FieldError> {
@@ -170,7 +170,7 @@ mod tests {
     labels: {g: h}",
         )
         .unwrap();
-        assert_eq!((found.mode, found.replicas, found.workers), (GatewayMode::Shared, 3, 0));
+        assert_eq!((found.mode, found.replicas, found.workers), (GatewayMode::Shared, Some(3), 0));
         assert_eq!(found.service.kind, GatewayServiceType::NodePort);
         assert_eq!(found.service.external_traffic_policy, Some(TrafficPolicy::Local));
         assert_eq!(found.pod.resources.unwrap()["limits"]["memory"], "1Gi");

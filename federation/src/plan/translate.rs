@@ -8,7 +8,7 @@ use isthmus_config::objects::{
     SessionAffinity as ConfigAffinity,
 };
 use isthmus_config::{
-    Context, GatewayStatus, ListenerStatus, ObjectCondition, Objects, local_services, translate,
+    Context, GatewayStatus, ListenerStatus, ObjectCondition, Objects, exported_services, translate,
 };
 use isthmus_model::{ClusterId, Label, Resource, ResourceKey, ServiceKey, TrustDomain};
 
@@ -103,7 +103,7 @@ pub fn configured(configuration: &Configuration, own: &OwnCluster) -> Configured
 
 fn exports(configuration: &Configuration) -> BTreeMap<ServiceName, OwnExport> {
     let objects = &configuration.objects;
-    let mut services = local_services(objects, &configuration.context);
+    let mut services = exported_services(objects, &configuration.context);
     let mut exports = BTreeMap::new();
     for export in objects.service_exports.values() {
         let name = ServiceName::new(export.key.namespace.clone(), export.service.clone());
@@ -152,9 +152,8 @@ fn traffic(service: &ServiceObject) -> ExportedTraffic {
 /// A directory of manifests often has no Namespace objects; a namespace with any object in
 /// it exists too.
 fn namespaces(objects: &Objects) -> BTreeSet<Label> {
-    let explicit = objects.namespaces.keys().map(|name| name.as_str().to_owned());
-    let implied = objects.references().into_iter().map(|object| object.namespace);
-    explicit.chain(implied).filter_map(|name| Label::new(&name).ok()).collect()
+    let explicit = objects.namespaces.keys().filter_map(|name| Label::new(name.as_str()).ok());
+    explicit.chain(objects.namespaces_in_use()).collect()
 }
 
 type Links = (BTreeMap<ClusterId, LinkRules>, BTreeMap<String, LinkRefused>);

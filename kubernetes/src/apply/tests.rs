@@ -56,6 +56,41 @@ fn a_field_that_somebody_else_has_changed_is_written_back() {
 }
 
 #[test]
+fn a_quantity_that_the_server_writes_in_another_way_is_no_change() {
+    let mut desired = service("web", 80);
+    desired["spec"]["resources"] = json!({"limits": {"cpu": 1, "memory": "1024Mi"}});
+    let desired = [desired];
+    let mut observed = stored(&plan(&desired, &[]).unwrap());
+    observed[0]["spec"]["resources"] = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+    assert_eq!(plan(&desired, &observed).unwrap().unchanged, 1);
+    observed[0]["spec"]["resources"]["limits"]["cpu"] = json!("2");
+    assert_eq!(kinds(&plan(&desired, &observed).unwrap()), ["apply"]);
+}
+
+#[test]
+fn an_object_of_nothing_but_its_names_is_neither_written_nor_deleted() {
+    let observed = stored(&plan(&[service("web", 80)], &[]).unwrap());
+    let names = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"namespace": "shop", "name": "web"}});
+    let kept = plan(std::slice::from_ref(&names), &observed).unwrap();
+    assert_eq!((kept.actions.len(), kept.unchanged), (0, 1));
+    assert_eq!(plan(&[names], &[]).unwrap().actions, [], "and one that has gone stays gone");
+}
+
+#[test]
+fn a_name_that_only_somebody_else_has_is_new_to_us() {
+    let is_new = |observed: &[Value]| {
+        let plan = plan(&[service("web", 80)], observed).unwrap();
+        matches!(plan.actions[..], [Action::Apply { is_new: true, .. }])
+    };
+    assert!(is_new(&[]) && is_new(&[service("web", 81)]));
+    let mut ours = stored(&plan(&[service("web", 81)], &[]).unwrap());
+    assert!(!is_new(&ours));
+    ours[0]["metadata"]["annotations"] = json!({});
+    assert!(!is_new(&ours), "a label of ours is enough where the hash was taken away");
+}
+
+#[test]
 fn an_entry_that_somebody_else_has_added_is_left_alone() {
     let desired = [service("web", 80)];
     let mut observed = stored(&plan(&desired, &[]).unwrap());

@@ -28,12 +28,11 @@ pub(super) fn deployment(
     let asked = &set.parameters.pod;
     let (labels, mut annotations) = set.texts(&asked.labels, &asked.annotations);
     annotations.insert(SETTINGS_HASH.to_owned(), format!("{:08x}", hash(file.as_bytes())));
-    json!({
+    let mut deployment = json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": set.metadata(uid, &Texts::new(), &Texts::new()),
         "spec": {
-            "replicas": set.parameters.replicas,
             "selector": { "matchLabels": set.selector() },
             // A new pod takes traffic before an old one stops.
             "strategy": {
@@ -45,13 +44,18 @@ pub(super) fn deployment(
                 "spec": pod(set, settings),
             },
         },
-    })
+    });
+    if let Some(replicas) = set.parameters.replicas {
+        // Not said, it belongs to an autoscaler, with which we must not fight.
+        deployment["spec"]["replicas"] = json!(replicas);
+    }
+    deployment
 }
 
 /// Lets the cluster take away one pod at a time; `None` for a single pod, which could
 /// never be moved then.
 pub(super) fn disruption_budget(set: &Set<'_>, uid: &str) -> Option<Value> {
-    (set.parameters.replicas > 1).then(|| {
+    set.parameters.replicas.is_some_and(|replicas| replicas > 1).then(|| {
         json!({
             "apiVersion": "policy/v1",
             "kind": "PodDisruptionBudget",

@@ -410,6 +410,14 @@ fn inside_the_cluster_and_at_nodes_the_place_is_another() {
 }
 
 #[test]
+fn the_number_of_pods_is_left_to_whoever_scales_unless_it_is_said() {
+    let mut world = World::new(&(CLASS.to_owned() + &gateway("web", HTTP, "")));
+    assert!(world.get("Deployment").unwrap()["spec"].get("replicas").is_none());
+    world = World::new(&with_parameters("{replicas: 2}"));
+    assert_eq!(world.get("Deployment").unwrap()["spec"]["replicas"], 2);
+}
+
+#[test]
 fn a_service_with_an_address_that_is_no_longer_asked_for_is_made_anew() {
     let more = "  addresses: [{value: 192.0.2.1}]";
     let mut world = World::new(&(CLASS.to_owned() + &gateway("web", HTTP, more)));

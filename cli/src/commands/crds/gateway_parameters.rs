@@ -43,10 +43,11 @@ struct GatewayParametersSpec {
     /// Whether each Gateway has pods of its own.
     #[serde(default)]
     mode: Mode,
-    /// Pods of each Deployment. Default: 1.
+    /// Pods of each Deployment. Without it there is one, and the number is left to whoever
+    /// scales the Deployment, as a HorizontalPodAutoscaler.
     #[schemars(range(min = 1, max = 100))]
-    #[serde(default = "one")]
-    replicas: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicas: Option<i32>,
     /// Threads of each pod that carry traffic; 0 is one for each core. Default: 2.
     #[schemars(range(min = 0, max = 1024))]
     #[serde(default = "two")]
@@ -216,10 +217,6 @@ enum Effect {
     NoSchedule,
     /// Keeps new pods away if others have room.
     PreferNoSchedule,
-}
-
-fn one() -> i32 {
-    1
 }
 
 fn two() -> i32 {

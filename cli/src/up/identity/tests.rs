@@ -45,8 +45,7 @@ async fn an_authority_that_is_away_at_first_is_asked_until_it_answers() {
     let issuer = AuthorityIssuer::new(authority, id.clone());
     let late = Arc::new(Late { issuer, attempts: AtomicU32::new(0) });
     let svid = SvidCell::new();
-    let mut renewer =
-        Renewer::new(Arc::clone(&late) as _, id, svid.clone(), RenewSettings::new(1));
+    let mut renewer = Renewer::new(Arc::clone(&late) as _, id, svid.clone(), RenewSettings::new(1));
     let drain = Drain::new();
     identities(folder.path(), &drain).first(&mut renewer).await.unwrap();
     assert_eq!(late.attempts.load(Ordering::Relaxed), 4);

@@ -197,9 +197,14 @@ impl Store {
 }
 
 fn failure(code: u16) -> (u16, Value) {
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        _ => "InternalError",
+    };
     let status = json!({
         "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code,
-        "reason": "Test", "message": "as the test wants it", "metadata": {},
+        "reason": reason, "message": "as the test wants it", "metadata": {},
     });
     (code, status)
 }

@@ -26,11 +26,7 @@ pub(crate) struct World {
 
 impl World {
     /// Puts together what was watched and what came of it.
-    pub(crate) fn new(
-        state: &State,
-        managed: Vec<Arc<Value>>,
-        rejected: Vec<ConfigError>,
-    ) -> Self {
+    pub(crate) fn new(state: &State, managed: Vec<Arc<Value>>, rejected: Vec<ConfigError>) -> Self {
         let object = |content: &Content| match content {
             Content::Object(object) => Some(Arc::clone(object)),
             Content::Text { .. } | Content::Unreadable { .. } => None,

@@ -16,7 +16,7 @@ use isthmus_kubernetes::link::{self, Invitation};
 use isthmus_kubernetes::mcs::{self, McsInputs};
 use isthmus_kubernetes::provision::{self, ProvisionInputs, ProvisionSettings};
 use isthmus_kubernetes::status::{self, StatusInputs};
-use isthmus_kubernetes::{Client, Executor, Failure, Leadership, Report, events};
+use isthmus_kubernetes::{Client, Executor, Failure, Leadership, ObjectId, Report, events};
 use isthmus_model::name::SYSTEM_NAMESPACE;
 use isthmus_runtime::{Stop, clock};
 use serde_json::Value;
@@ -131,6 +131,9 @@ impl Writer {
             "written"
         );
         self.note(&report.failures);
+        // What was not written is planned again, and is worth an event only then.
+        let is_failed = |id: &ObjectId| report.failures.iter().any(|failure| failure.id == *id);
+        let drafts = drafts.into_iter().filter(|draft| !is_failed(&draft.id)).collect();
         self.recorder.record(drafts).await;
         Some(report)
     }
@@ -172,7 +175,7 @@ impl Writer {
         desired.extend(self.invitation(world, bundle));
         let mut whole = plan(&desired, managed.iter().copied())?;
 
-        let mut statuses = status::desired(&StatusInputs {
+        let statuses = status::desired(&StatusInputs {
             objects,
             conditions: &decided.plan.conditions,
             listeners: &decided.plan.listeners,
@@ -182,13 +185,16 @@ impl Writer {
             rejected: &world.rejected,
             bundle_version: None,
         });
-        statuses.extend(mcs.statuses);
-        let observed = documents.iter().chain(&managed).copied();
+        let observed = || documents.iter().chain(&managed).copied();
         let now = isthmus_kubernetes::rfc3339(clock::wall());
-        let own: Vec<&str> = [status::OWN_CONDITIONS, mcs::OWN_CONDITIONS].concat();
-        let written = plan_status(&statuses, observed, &own, &now)?;
-        whole.unchanged += written.unchanged;
-        whole.actions.extend(written.actions);
+        // Each with its own conditions: what is ours on one kind is another's elsewhere.
+        for written in [
+            plan_status(&statuses, observed(), status::OWN_CONDITIONS, &now)?,
+            plan_status(&mcs.statuses, observed(), mcs::OWN_CONDITIONS, &now)?,
+        ] {
+            whole.unchanged += written.unchanged;
+            whole.actions.extend(written.actions);
+        }
         Ok(whole)
     }
 

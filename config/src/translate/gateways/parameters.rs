@@ -177,7 +177,9 @@ spec:
 
     fn replicas(objects: &Objects) -> Option<u16> {
         let served = served_gateways(objects);
-        served.first().map(|served| served.parameters.map_or(1, |found| found.replicas))
+        served
+            .first()
+            .map(|served| served.parameters.map_or(1, |found| found.replicas.unwrap_or(1)))
     }
 
     #[test]

@@ -135,8 +135,7 @@ impl Cluster {
             ports: 20_000..=29_999,
             given: mcs::given_ports(&self.managed),
         });
-        let configuration =
-            Configuration { objects: Arc::clone(self.index.objects()), context };
+        let configuration = Configuration { objects: Arc::clone(self.index.objects()), context };
         let own = OwnCluster {
             cluster: self.id.clone(),
             trust_domain: self.trust_domain.clone(),

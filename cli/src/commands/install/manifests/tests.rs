@@ -91,7 +91,8 @@ fn the_service_of_the_controller_finds_the_leader_alone() {
     }
     let patches_pods = |role: &Value| {
         role["rules"].as_array().unwrap().iter().any(|rule| {
-            let has = |field: &str, entry: &str| rule[field].as_array().unwrap().contains(&json!(entry));
+            let has =
+                |field: &str, entry: &str| rule[field].as_array().unwrap().contains(&json!(entry));
             has("apiGroups", "") && has("resources", "pods") && has("verbs", "patch")
         })
     };

@@ -1,0 +1,1 @@
+"""What the benchmark in a cluster is made of."""
