@@ -12,10 +12,6 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("core/link", &["core/model", "core/runtime", "core/telemetry", "certs"]),
     ("config", &["core/model"]),
     (
-        "kubernetes",
-        &["core/model", "config", "certs", "federation", "core/runtime", "core/telemetry"],
-    ),
-    (
         "federation",
         &[
             "core/model",
@@ -26,6 +22,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "core/runtime",
             "core/telemetry",
         ],
+    ),
+    (
+        "kubernetes",
+        &["core/model", "config", "certs", "federation", "core/runtime", "core/telemetry"],
     ),
     ("dns", &["core/model", "core/discovery", "certs", "core/runtime", "core/telemetry"]),
     (
