@@ -15,6 +15,8 @@ pub enum Kind {
     BackendTlsPolicy,
     /// `isthmus.io` ClusterLink, cluster-scoped.
     ClusterLink,
+    /// `about.k8s.io` ClusterProperty, cluster-scoped.
+    ClusterProperty,
     /// Core ConfigMap.
     ConfigMap,
     /// `discovery.k8s.io` EndpointSlice.
@@ -53,9 +55,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::BackendTlsPolicy,
         Self::ClusterLink,
+        Self::ClusterProperty,
         Self::ConfigMap,
         Self::EndpointSlice,
         Self::Gateway,
@@ -80,6 +83,7 @@ impl Kind {
         match self {
             Self::BackendTlsPolicy => "BackendTLSPolicy",
             Self::ClusterLink => "ClusterLink",
+            Self::ClusterProperty => "ClusterProperty",
             Self::ConfigMap => "ConfigMap",
             Self::EndpointSlice => "EndpointSlice",
             Self::Gateway => "Gateway",
@@ -104,6 +108,7 @@ impl Kind {
     pub fn group(self) -> &'static str {
         match self {
             Self::ClusterLink | Self::GatewayParameters => ISTHMUS_GROUP,
+            Self::ClusterProperty => ABOUT_GROUP,
             Self::ConfigMap | Self::Namespace | Self::Secret | Self::Service => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::BackendTlsPolicy
@@ -125,6 +130,7 @@ impl Kind {
     pub fn versions(self) -> &'static [&'static str] {
         match self {
             Self::ClusterLink | Self::GatewayParameters => &["v1alpha1"],
+            Self::ClusterProperty => &["v1beta1", "v1alpha1"],
             Self::BackendTlsPolicy => &["v1", "v1alpha3"],
             Self::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
             Self::TcpRoute | Self::UdpRoute => &["v1", "v1alpha2"],
@@ -147,7 +153,9 @@ impl Kind {
     /// Whether objects of the kind have no namespace.
     pub fn is_cluster_scoped(self) -> bool {
         match self {
-            Self::ClusterLink | Self::GatewayClass | Self::Namespace => true,
+            Self::ClusterLink | Self::ClusterProperty | Self::GatewayClass | Self::Namespace => {
+                true
+            }
             Self::BackendTlsPolicy
             | Self::ConfigMap
             | Self::EndpointSlice
@@ -279,6 +287,8 @@ impl fmt::Debug for ObjectKey {
 
 /// The group of our own kinds.
 pub const ISTHMUS_GROUP: &str = "isthmus.io";
+/// The group of SIG Multicluster's About API (KEP-2149).
+pub const ABOUT_GROUP: &str = "about.k8s.io";
 /// The group of the Gateway API.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 /// The group of the Multi-Cluster Services API.

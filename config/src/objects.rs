@@ -29,7 +29,9 @@ pub use self::gateway::{
     GatewayClass, GatewayListener, GrantFrom, GrantTo, Infrastructure, ListenerSet, Protocol,
     ReferenceGrant, RouteKind, SecretRef, Selector,
 };
-pub use self::mesh::{AccessRule, BundleSource, ClusterLink, NamePattern, ServiceExport};
+pub use self::mesh::{
+    AccessRule, BundleSource, ClusterLink, ClusterProperty, NamePattern, ServiceExport,
+};
 pub use self::parameters::{
     GatewayMode, GatewayParameters, GatewayServiceType, ParametersRef, PodParameters,
     ServiceParameters, TrafficPolicy,
@@ -47,6 +49,8 @@ pub struct Objects {
     pub backend_tls_policies: Arc<BTreeMap<ObjectKey, BackendTlsPolicy>>,
     /// Links to other clusters, by name.
     pub cluster_links: Arc<BTreeMap<ObjectName, ClusterLink>>,
+    /// ClusterProperties, by name.
+    pub cluster_properties: Arc<BTreeMap<ObjectName, ClusterProperty>>,
     /// ConfigMaps.
     pub config_maps: Arc<BTreeMap<ObjectKey, ConfigMap>>,
     /// EndpointSlices.
@@ -91,6 +95,7 @@ impl Objects {
         match object {
             Object::BackendTlsPolicy(v) => put(&mut self.backend_tls_policies, v.key.clone(), v),
             Object::ClusterLink(v) => put(&mut self.cluster_links, v.name.clone(), v),
+            Object::ClusterProperty(v) => put(&mut self.cluster_properties, v.name.clone(), v),
             Object::ConfigMap(v) => put(&mut self.config_maps, v.key.clone(), v),
             Object::EndpointSlice(v) => put(&mut self.endpoint_slices, v.key.clone(), v),
             Object::Gateway(v) => put(&mut self.gateways, v.key.clone(), v),
@@ -117,6 +122,7 @@ impl Objects {
         match reference.kind {
             Kind::BackendTlsPolicy => remove(&mut self.backend_tls_policies, reference),
             Kind::ClusterLink => remove_named(&mut self.cluster_links, reference),
+            Kind::ClusterProperty => remove_named(&mut self.cluster_properties, reference),
             Kind::ConfigMap => remove(&mut self.config_maps, reference),
             Kind::EndpointSlice => remove(&mut self.endpoint_slices, reference),
             Kind::Gateway => remove(&mut self.gateways, reference),
@@ -154,6 +160,7 @@ impl Objects {
             all.push(ObjectRef::cluster(kind, name.as_str()));
         };
         self.cluster_links.keys().for_each(|name| cluster(Kind::ClusterLink, name));
+        self.cluster_properties.keys().for_each(|name| cluster(Kind::ClusterProperty, name));
         self.gateway_classes.keys().for_each(|name| cluster(Kind::GatewayClass, name));
         self.namespaces.keys().for_each(|name| cluster(Kind::Namespace, name));
         let mut namespaced = |kind, key: &ObjectKey| all.push(ObjectRef::namespaced(kind, key));
@@ -255,6 +262,7 @@ impl Generations {
 pub(crate) enum Object {
     BackendTlsPolicy(BackendTlsPolicy),
     ClusterLink(ClusterLink),
+    ClusterProperty(ClusterProperty),
     ConfigMap(ConfigMap),
     EndpointSlice(EndpointSlice),
     Gateway(Gateway),

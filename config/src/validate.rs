@@ -42,6 +42,8 @@ pub(crate) fn validate(
         Kind::ClusterLink => {
             mesh::cluster_link(fields(kind, value, schema)?, first_seen).map(Object::ClusterLink)
         }
+        Kind::ClusterProperty => mesh::cluster_property(fields(kind, value, schema)?, first_seen)
+            .map(Object::ClusterProperty),
         Kind::ConfigMap => {
             core::config_map(fields(kind, value, schema)?, first_seen).map(Object::ConfigMap)
         }

@@ -285,6 +285,7 @@ impl Index {
                 own: &self.own,
                 exports: &self.configured.exports,
                 namespaces: &self.configured.namespaces,
+                properties: &self.configured.properties,
                 links: &self.configured.links,
                 peers: &peers,
                 own_bundle: self.own_bundle.as_ref(),

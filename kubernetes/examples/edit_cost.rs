@@ -214,6 +214,7 @@ impl Controller {
                 own: &self.own,
                 exports: &known.exports,
                 namespaces: &known.namespaces,
+                properties: &known.properties,
                 links: &known.links,
                 peers: &BTreeMap::new(),
                 own_bundle: None,

@@ -170,7 +170,8 @@ fn queries() -> Vec<Query> {
 /// Secrets are nobody's business here, and the rest has no status and no findings.
 fn is_read(kind: Kind) -> bool {
     match kind {
-        Kind::ConfigMap
+        Kind::ClusterProperty
+        | Kind::ConfigMap
         | Kind::Namespace
         | Kind::PeerAuthentication
         | Kind::ReferenceGrant

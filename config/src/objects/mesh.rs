@@ -1,4 +1,4 @@
-//! Validated ServiceExport and ClusterLink.
+//! Validated ServiceExport, ClusterProperty and ClusterLink.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +19,19 @@ pub struct ServiceExport {
     /// Annotations for the ServiceImport.
     pub exported_annotations: BTreeMap<String, String>,
     /// Seconds since 1970; the oldest export wins a conflict.
+    pub created: i64,
+}
+
+/// Something that a cluster says about itself.
+///
+/// Spec: KEP-2149 ClusterProperty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterProperty {
+    /// Its name: `cluster.clusterset.k8s.io`, `clusterset.k8s.io`, or one of the user's.
+    pub name: ObjectName,
+    /// Its value.
+    pub value: String,
+    /// Seconds since 1970.
     pub created: i64,
 }
 

@@ -1,4 +1,4 @@
-//! ServiceExport, ClusterLink and PeerAuthentication.
+//! ServiceExport, ClusterProperty, ClusterLink and PeerAuthentication.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::metadata::Raw;
 
 pub(crate) type RawServiceExport = Raw<Option<ServiceExportSpec>>;
+pub(crate) type RawClusterProperty = Raw<ClusterPropertySpec>;
 pub(crate) type RawClusterLink = Raw<ClusterLinkSpec>;
 pub(crate) type RawPeerAuthentication = Raw<Option<PeerAuthenticationSpec>>;
 
@@ -18,6 +19,13 @@ pub(crate) struct ServiceExportSpec {
     pub(crate) exported_labels: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) exported_annotations: BTreeMap<String, String>,
+}
+
+/// Spec: About API v1beta1 ClusterPropertySpec.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ClusterPropertySpec {
+    pub(crate) value: String,
 }
 
 /// The link to one other cluster.

@@ -1,4 +1,4 @@
-//! ServiceExport, ClusterLink, PeerAuthentication.
+//! ServiceExport, ClusterProperty, ClusterLink, PeerAuthentication.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,20 @@ use super::values::{at_most, host_and_port, not_empty, one_of, port};
 use super::{created, key};
 use crate::error::{At, FieldError, Reason};
 use crate::kind::ObjectKey;
-use crate::objects::{AccessRule, BundleSource, ClusterLink, NamePattern, ServiceExport};
+use crate::objects::{
+    AccessRule, BundleSource, ClusterLink, ClusterProperty, NamePattern, ServiceExport,
+};
 use crate::raw::mesh as raw;
+
+/// Spec: KEP-2149.
+pub(super) fn cluster_property(
+    raw: raw::RawClusterProperty,
+    seen: i64,
+) -> Result<ClusterProperty, FieldError> {
+    let name = ObjectName::new(&raw.metadata.name).at("metadata.name")?;
+    at_most("spec.value", raw.spec.value.as_bytes(), PROPERTY_BYTES_MAX)?;
+    Ok(ClusterProperty { name, created: created(&raw.metadata, seen)?, value: raw.spec.value })
+}
 
 pub(super) fn service_export(
     raw: raw::RawServiceExport,
@@ -175,4 +187,6 @@ const BUNDLE_KEY: &str = "bundle.json";
 const ADDRESSES_MAX: usize = 16;
 const RULES_MAX: usize = 64;
 const NAMES_MAX: usize = 256;
+/// Spec: About API: the CRD allows 128 000 characters.
+const PROPERTY_BYTES_MAX: usize = 512 * 1024;
 const JWKS_BYTES_MAX: usize = 256 * 1024;

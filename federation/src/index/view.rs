@@ -35,6 +35,13 @@ impl Index {
             let bad = plan.conditions.iter().filter(|condition| condition.is_problem());
             problems.extend(bad.map(ToString::to_string));
         }
+        let id = self.configured.properties.get(ID_PROPERTY);
+        if let Some(id) = id.filter(|id| **id != self.own.cluster.as_str()) {
+            problems.push(format!(
+                "ClusterProperty {ID_PROPERTY} says {id:?} and the settings say {:?}, which is used",
+                self.own.cluster.as_str()
+            ));
+        }
         for (link, reason) in &self.configured.refused_links {
             problems.push(format!("ClusterLink {link} is not used: {reason}"));
         }
@@ -132,3 +139,6 @@ fn row(condition: &Condition) -> ConditionStatusRow {
         message: condition.message.clone(),
     }
 }
+
+/// Spec: KEP-2149: the id of the cluster in its clusterset.
+const ID_PROPERTY: &str = "cluster.clusterset.k8s.io";

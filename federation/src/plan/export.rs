@@ -185,7 +185,7 @@ fn common_entries(inputs: &Inputs<'_>) -> BTreeMap<EntryKey, Arc<Entry>> {
         version: own.version.clone(),
     };
     let properties =
-        ClusterProperties { locality: own.locality.clone(), properties: BTreeMap::new() };
+        ClusterProperties { locality: own.locality.clone(), properties: inputs.properties.clone() };
     let bundle = inputs.own_bundle.cloned().map(Entry::Bundle);
     [Some(Entry::Gateway(gateway)), Some(Entry::Properties(properties)), bundle]
         .into_iter()

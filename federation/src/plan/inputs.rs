@@ -25,6 +25,8 @@ pub struct Inputs<'a> {
     pub exports: &'a BTreeMap<ServiceName, OwnExport>,
     /// The namespaces that exist here: a service is imported only into one of them.
     pub namespaces: &'a BTreeSet<Label>,
+    /// What the ClusterProperties of this cluster say, by name.
+    pub properties: &'a BTreeMap<String, String>,
     /// The linked clusters.
     pub links: &'a BTreeMap<ClusterId, LinkRules>,
     /// What linked clusters brought; one may be missing.

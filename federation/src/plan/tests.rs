@@ -169,6 +169,7 @@ impl World {
             own: &self.own,
             exports: &self.exports,
             namespaces: &self.namespaces,
+            properties: &BTreeMap::from([("clusterset.k8s.io".into(), "set".into())]),
             links: &self.links,
             peers: &peers,
             own_bundle: Some(&bundle),
@@ -254,6 +255,16 @@ fn peers_are_told_opaque_ids_only_and_only_of_ports_that_they_may_use() {
     assert!(export.endpoint(&cluster("c"), 443, id).is_none(), "an id is not enough");
     assert!(export.endpoint(&cluster("b"), 80, id).is_none(), "an id is of one port");
     assert!(export.endpoint(&cluster("d"), 443, id).is_none());
+}
+
+#[test]
+fn what_cluster_properties_say_goes_to_every_linked_cluster() {
+    let federated = world().federate();
+    for peer in ["b", "c"] {
+        let entry = &federated.publications[&cluster(peer)][&EntryKey::Properties];
+        let Entry::Properties(properties) = entry.as_ref() else { panic!("{entry:?}") };
+        assert_eq!(properties.properties["clusterset.k8s.io"], "set");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use isthmus_model::{ClusterId, Label, Resource, ResourceKey, ServiceKey, TrustDo
 
 use super::inputs::{ExportInvalid, Inputs, LinkRules, OwnCluster, OwnExport};
 use super::{Federated, federate};
+use crate::proto::admit::{PROPERTIES_MAX, TEXT_MAX};
 use crate::proto::{
     ExportedMetadata, ExportedTraffic, Grants, IpFamily, ServiceName, SessionAffinity,
 };
@@ -49,6 +50,8 @@ pub struct Configured {
     pub exports: BTreeMap<ServiceName, OwnExport>,
     /// The namespaces that exist here.
     pub namespaces: BTreeSet<Label>,
+    /// What the ClusterProperties say, by name; at most [`PROPERTIES_MAX`].
+    pub properties: BTreeMap<String, String>,
     /// The links in use.
     pub links: BTreeMap<ClusterId, LinkRules>,
     /// Links that are not used, by name, and why.
@@ -96,9 +99,20 @@ pub fn configured(configuration: &Configuration, own: &OwnCluster) -> Configured
     Configured {
         exports: exports(configuration),
         namespaces: namespaces(&configuration.objects),
+        properties: properties(&configuration.objects),
         links,
         refused_links,
     }
+}
+
+/// A value that is too long for the wire stays at home, and so do those beyond the bound.
+fn properties(objects: &Objects) -> BTreeMap<String, String> {
+    let all = objects.cluster_properties.values();
+    let fits = |text: &str| text.len() <= TEXT_MAX;
+    all.filter(|property| fits(property.name.as_str()) && fits(&property.value))
+        .take(PROPERTIES_MAX)
+        .map(|property| (property.name.to_string(), property.value.clone()))
+        .collect()
 }
 
 fn exports(configuration: &Configuration) -> BTreeMap<ServiceName, OwnExport> {

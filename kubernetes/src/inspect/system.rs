@@ -80,7 +80,7 @@ pub(super) fn deployments(inspection: &Inspection) -> Vec<Finding> {
         if wanted == 0 {
             let advice = "scale it up if that is not meant";
             findings.push(Finding::note(name_of(deployment), "is scaled to 0", advice));
-        } else if available < required(deployment, wanted) {
+        } else if available < wanted {
             let mut problem = format!("{available} of {wanted} pods are available");
             let reasons = pod_reasons(inspection, deployment);
             if !reasons.is_empty() {
@@ -98,12 +98,6 @@ pub(super) fn deployments(inspection: &Inspection) -> Vec<Finding> {
 pub(super) fn replicas(deployment: &Value) -> (u64, u64) {
     let number = |pointer| deployment.pointer(pointer).and_then(Value::as_u64);
     (number("/spec/replicas").unwrap_or(1), number("/status/availableReplicas").unwrap_or_default())
-}
-
-/// How many pods must be available. A standby of the controller waits for the Lease and
-/// is not ready, so one is enough there.
-pub(super) fn required(deployment: &Value, wanted: u64) -> u64 {
-    if text(deployment, "/metadata/name") == CONTROLLER { 1 } else { wanted }
 }
 
 /// Why the pods of a Deployment do not run, each reason once.

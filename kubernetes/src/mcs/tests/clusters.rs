@@ -153,6 +153,7 @@ impl Cluster {
                 own: &own,
                 exports: &known.exports,
                 namespaces: &known.namespaces,
+                properties: &known.properties,
                 links: &known.links,
                 peers: &others.iter().map(view).collect(),
                 own_bundle: None,
