@@ -103,4 +103,6 @@ pub const CONTROLLER_NAME: &str = "isthmus.io/gateway-controller";
 #[cfg(test)]
 mod route_tests;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

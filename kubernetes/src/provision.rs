@@ -23,7 +23,7 @@ mod settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use isthmus_config::{Content, Kind, ObjectKey, ObjectRef, Objects, SourceDocument};
+use isthmus_config::{Kind, ObjectKey, ObjectRef, Objects};
 use isthmus_model::{ClusterId, ObjectName, SpiffeId, TrustDomain, name::SYSTEM_NAMESPACE};
 use serde_json::{Value, json};
 
@@ -92,10 +92,9 @@ pub struct Provisioned {
 
 /// The uids of the Gateways and GatewayParameters among documents of the API server,
 /// without those that are being deleted.
-pub fn uids(documents: &[SourceDocument]) -> BTreeMap<ObjectRef, String> {
+pub fn uids<'v>(documents: impl IntoIterator<Item = &'v Value>) -> BTreeMap<ObjectRef, String> {
     let mut found = BTreeMap::new();
-    for document in documents {
-        let Content::Object(value) = &document.content else { continue };
+    for value in documents {
         // Every object of the cluster comes by here, so nothing is copied for its kind.
         let top = |field| value.get(field).and_then(Value::as_str).unwrap_or_default();
         let group = top("apiVersion").split_once('/').map_or("", |(group, _)| group);

@@ -86,6 +86,8 @@ async fn a_cluster_restarted_with_broken_manifests_serves_what_it_knew() {
     world.only_mut().kill_process(&Role::Up);
     world.only_mut().start_process(Role::Up);
     let cluster = world.only();
+    // The status is served before the listeners are open.
+    cluster.is_ready().await;
     cluster
         .status_shows("the status has the errors", |status| {
             let errors = status["configErrors"].as_array().map_or(0, Vec::len);

@@ -42,10 +42,10 @@ use serde_json::Value;
 
 use self::args::InstallArgs;
 use self::cluster::{
-    block_on, confirm, edit_corefile, explained, installer, no_coredns, own, read, say,
-    write_corefile,
+    confirm, edit_corefile, installer, no_coredns, own, read, say, write_corefile,
 };
 use self::values::Values;
+use super::reach::{block_on, explained};
 use super::{crds, output};
 
 /// Installs, or shows what would be installed.

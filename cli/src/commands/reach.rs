@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use isthmus_kubernetes::{Access, Connection, Failure, connect};
+use isthmus_kubernetes::{Connection, Failure, connect};
 
 use super::install::args::AccessArgs;
 
@@ -22,8 +22,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
 ///
 /// What is wrong with file, context, credentials or server.
 pub(crate) async fn reach(access: &AccessArgs) -> anyhow::Result<Connection> {
-    let (path, context) = (access.kubeconfig.clone(), access.context.clone());
-    Ok(connect(&Access::Kubeconfig { path, context }).await?)
+    Ok(connect(&access.to_access()).await?)
 }
 
 /// What a person calls the cluster that an access leads to.

@@ -4,8 +4,7 @@ use isthmus_model::route::{Filter, PathMatch};
 use isthmus_model::{BackendRoots, BackendTarget, ClusterId, TrustDomain};
 
 use super::*;
-use crate::index::Index;
-use crate::source::SourceDocument;
+use crate::translate::testing::objects;
 
 const BASE: &str = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -37,11 +36,9 @@ fn run(kind: &str, spec: &str) -> Translation {
     let route = format!(
         "{{apiVersion: {group}, kind: {kind}, metadata: {{name: r, namespace: shop}}, spec: {spec}}}"
     );
-    let mut index = Index::new();
-    let outcome = index.apply(&SourceDocument::split("t.yaml", &format!("{BASE}{route}\n")), 7);
-    assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
+    let objects = objects(&format!("{BASE}{route}\n"));
     let domain = TrustDomain::new("a.demo").unwrap();
-    translate(index.objects(), &Context::new(ClusterId::new("a").unwrap(), domain))
+    translate(&objects, &Context::new(ClusterId::new("a").unwrap(), domain))
 }
 
 fn reasons(translation: &Translation, kind: &str) -> Vec<&'static str> {

@@ -3,14 +3,13 @@ use std::net::IpAddr;
 
 use isthmus_model::route::{Filter, PathChange, PathMatch, RouteParent};
 use isthmus_model::{
-    BackendTarget, ClusterId, EndpointTarget, Health, HttpRoute, Label, Listener, Locality,
-    Service, ServiceKey, Transport, TrustDomain,
+    BackendTarget, ClusterId, EndpointTarget, Health, HttpRoute, Label, Locality, Service,
+    ServiceKey, Transport, TrustDomain,
 };
 
 use super::*;
 use crate::context::Workload;
-use crate::index::Index;
-use crate::source::SourceDocument;
+use crate::translate::testing::{listeners, objects};
 
 fn context() -> Context {
     let trust_domain = TrustDomain::new("aws.demo").unwrap();
@@ -23,25 +22,8 @@ fn label(text: &str) -> Label {
     Label::new(text).unwrap()
 }
 
-fn objects(text: &str) -> std::sync::Arc<Objects> {
-    let mut index = Index::new();
-    let outcome = index.apply(&SourceDocument::split("t.yaml", text), 7);
-    assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
-    std::sync::Arc::clone(index.objects())
-}
-
 fn run(text: &str) -> Translation {
     translate(&objects(text), &context())
-}
-
-fn listeners(translation: &Translation) -> Vec<&Listener> {
-    let mut found = Vec::new();
-    for resource in &translation.resources {
-        if let Resource::Listener(listener) = resource {
-            found.push(listener);
-        }
-    }
-    found
 }
 
 fn routes(translation: &Translation) -> Vec<&HttpRoute> {

@@ -1,9 +1,8 @@
 //! Accept loops: one for each listening socket, with a bound on handshakes in flight.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use isthmus_runtime::clock;
+use isthmus_runtime::{Accepting, clock};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -65,30 +64,27 @@ fn admit(shared: &Arc<Shared>, handshakes: &mut JoinSet<()>, incoming: quinn::In
 pub(crate) async fn run_tcp(shared: Arc<Shared>, listener: tokio::net::TcpListener) {
     let mut phase = shared.phase.subscribe();
     let mut handshakes = JoinSet::new();
+    let mut accepting = Accepting::new(listener, "link");
     loop {
         tokio::select! {
             // As in `run_quic`.
             biased;
             () = draining(&mut phase) => break,
             Some(_) = handshakes.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((socket, address)) if handshakes.len() < shared.limits.handshakes => {
-                    let shared = Arc::clone(&shared);
-                    handshakes.spawn(async move {
-                        let result = handshake::accept_tcp(&shared, socket, address).await;
-                        conclude(&shared, Transport::Tcp, result);
-                    });
+            (socket, address) = accepting.next() => {
+                if handshakes.len() >= shared.limits.handshakes {
+                    count(&shared.counters.handshakes_dropped);
+                    continue;
                 }
-                Ok(_) => count(&shared.counters.handshakes_dropped),
-                Err(error) => {
-                    // Out of file descriptors, most likely: wait for some to come back.
-                    tracing::warn!(%error, "cannot accept link connections");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+                let shared = Arc::clone(&shared);
+                handshakes.spawn(async move {
+                    let result = handshake::accept_tcp(&shared, socket, address).await;
+                    conclude(&shared, Transport::Tcp, result);
+                });
+            }
         }
     }
-    drop(listener);
+    drop(accepting);
     handshakes.shutdown().await;
 }
 
@@ -124,5 +120,3 @@ async fn draining(phase: &mut watch::Receiver<Phase>) {
     // An error means that the set is gone, which ends the loop just the same.
     let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
 }
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -15,7 +15,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use isthmus_runtime::{SocketError, bind_tcp};
+use isthmus_runtime::{Accepting, SocketError, bind_tcp};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -91,26 +91,19 @@ impl ControlServer {
 async fn accept(name: &'static str, listener: TcpListener, handler: Handler) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
+    let mut accepting = Accepting::new(listener, name);
     loop {
         // Above the bound the kernel's queue holds what comes; the time limits below
         // make sure that a place becomes free.
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let handler = Arc::clone(&handler);
-                connections.spawn(async move {
-                    let served = serve(stream, handler);
-                    // Whoever needs longer connects again.
-                    let _ = tokio::time::timeout(CONNECTION_LIFE_MAX, served).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors, usually: others must get the chance to end.
-                tracing::warn!(port = name, %error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        let (stream, _) = accepting.next().await;
+        let handler = Arc::clone(&handler);
+        connections.spawn(async move {
+            let served = serve(stream, handler);
+            // Whoever needs longer connects again.
+            let _ = tokio::time::timeout(CONNECTION_LIFE_MAX, served).await;
+            drop(permit);
+        });
         while connections.try_join_next().is_some() {}
     }
 }
@@ -165,4 +158,3 @@ const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(300);
 const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

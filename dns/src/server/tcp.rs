@@ -11,11 +11,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use isthmus_runtime::{Stop, clock};
+use isthmus_runtime::{Accepting, Stop, clock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{Id, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::metrics::Count;
 use crate::server::ServerSettings;
@@ -32,8 +32,9 @@ pub(super) async fn serve(
     let guard = stop.guard();
     let mut connections: JoinSet<()> = JoinSet::new();
     let mut clients = Clients::default();
+    let mut accepting = Accepting::new(listener, "dns");
     loop {
-        let accepted = tokio::select! {
+        let (stream, peer) = tokio::select! {
             // The end first, then room for new connections, then new connections.
             biased;
             () = stop.draining() => break,
@@ -42,16 +43,7 @@ pub(super) async fn serve(
                 clients.forget(ended.map_or_else(|error| error.id(), |(id, ())| id));
                 continue;
             }
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, as a rule: at once again would spin.
-                tracing::debug!(%error, "connection not accepted");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
+            accepted = accepting.next() => accepted,
         };
         let client = peer.ip().to_canonical();
         let full = connections.len() >= settings.tcp_connections
@@ -194,4 +186,3 @@ async fn write(stream: &mut TcpStream, bytes: &[u8], limit: Duration) -> bool {
 
 /// Forwarded questions of one connection that are worked on at once.
 const PIPELINE_MAX: usize = 16;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use isthmus_certs::peer_id;
 use isthmus_model::SpiffeId;
+use isthmus_runtime::Accepting;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -38,31 +39,24 @@ pub(crate) async fn serve(
     let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
+    let mut accepting = Accepting::new(listener, "federation");
     loop {
-        let accepted = tokio::select! {
+        let (stream, _) = tokio::select! {
             // Both arms are cancel-safe; which goes first does not matter.
-            accepted = listener.accept() => accepted,
+            accepted = accepting.next() => accepted,
             Some(_) = connections.join_next() => continue,
         };
-        match accepted {
-            Ok((stream, _)) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    tracing::debug!("too many federation connections; one was closed");
-                    continue;
-                };
-                let (acceptor, events) = (acceptor.clone(), events.clone());
-                connections.spawn(async move {
-                    if let Err(error) = connection(stream, acceptor, events).await {
-                        tracing::debug!(%error, "a federation connection ended");
-                    }
-                    drop(place);
-                });
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::debug!("too many federation connections; one was closed");
+            continue;
+        };
+        let (acceptor, events) = (acceptor.clone(), events.clone());
+        connections.spawn(async move {
+            if let Err(error) = connection(stream, acceptor, events).await {
+                tracing::debug!(%error, "a federation connection ended");
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept federation connections for now");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+            drop(place);
+        });
     }
 }
 
@@ -182,7 +176,5 @@ const REQUEST_BYTES_MAX: usize = 4 * 1024;
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// How long a peer may take for TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause after an error of accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a silent connection is probed, and how long the answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);

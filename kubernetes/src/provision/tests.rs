@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use isthmus_config::{Index, Origin};
+use isthmus_config::{Index, SourceDocument};
 
 use super::*;
 
@@ -218,7 +218,7 @@ fn uids_are_read_from_what_the_server_has() {
         for (key, value) in more.as_object().unwrap() {
             object["metadata"][key] = value.clone();
         }
-        SourceDocument::object(Origin::new("x", 0), object)
+        object
     };
     let found = uids(&[object("Gateway", json!({})), object("HTTPRoute", json!({}))]);
     let key = ObjectKey::new("shop", "web").unwrap();

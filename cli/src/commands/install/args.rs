@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use isthmus_kubernetes::Access;
 use serde_json::{Value, json};
 
 /// Which cluster is meant.
@@ -15,6 +16,13 @@ pub(crate) struct AccessArgs {
     /// The kubeconfig; without it those that kubectl reads
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+impl AccessArgs {
+    /// The kubeconfig and the context that were named.
+    pub(crate) fn to_access(&self) -> Access {
+        Access::Kubeconfig { path: self.kubeconfig.clone(), context: self.context.clone() }
+    }
 }
 
 /// Arguments of `isthmus install`.

@@ -5,26 +5,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::bail;
+use isthmus_kubernetes::ObjectId;
 use isthmus_kubernetes::install::Installer;
-use isthmus_kubernetes::{Access, Failure, ObjectId, connect};
 use isthmus_model::name::SYSTEM_NAMESPACE;
 use serde_json::Value;
 
 use super::args::AccessArgs;
 use super::corefile::{self, ZONE};
 use super::manifests::MANAGER;
-
-/// Runs a command's requests on a small runtime of its own.
-pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(future)
-}
+use crate::commands::reach::{explained, reach};
 
 /// Connects by the kubeconfig that was named.
 pub(super) async fn installer(access: &AccessArgs) -> anyhow::Result<Installer> {
-    let path = access.kubeconfig.clone();
-    let access = Access::Kubeconfig { path, context: access.context.clone() };
-    let connection = connect(&access).await?;
+    let connection = reach(access).await?;
+    let access = access.to_access();
     say(&format!("cluster {} ({}), Kubernetes {}", connection.url, access, connection.version))?;
     Ok(Installer::new(connection.client, MANAGER))
 }
@@ -65,11 +59,6 @@ pub(super) fn named(api_version: &str, kind: &str, namespace: &str, name: &str) 
         namespace: namespace.to_owned(),
         name: name.to_owned(),
     }
-}
-
-/// What a failed request means for the person who has sent it.
-pub(super) fn explained(failure: &Failure) -> anyhow::Error {
-    anyhow::anyhow!("{}: {}", failure.id, failure.message)
 }
 
 /// The edit of a Corefile that is to be made.

@@ -6,7 +6,7 @@
 use isthmus_kubernetes::install::{Filter, Installer};
 use serde_json::Value;
 
-use super::cluster::explained;
+use crate::commands::reach::explained;
 
 /// What the cluster has.
 #[derive(Debug, Default)]

@@ -17,12 +17,11 @@ use isthmus_runtime::clock;
 use serde_json::Value;
 
 use super::args::UninstallArgs;
-use super::cluster::{
-    POLL, block_on, confirm, edit_corefile, explained, installer, named, own, say, write_corefile,
-};
+use super::cluster::{POLL, confirm, edit_corefile, installer, named, own, say, write_corefile};
 use super::manifests::{MANAGER, PART, PART_LABEL};
 use super::{corefile, name};
 use crate::commands::crds;
+use crate::commands::reach::{block_on, explained};
 
 /// What is to be deleted.
 #[derive(Debug, Default)]

@@ -8,8 +8,9 @@ use isthmus_model::name::SYSTEM_NAMESPACE;
 use isthmus_runtime::clock;
 use serde_json::Value;
 
-use super::cluster::{POLL, explained, named, own, say};
+use super::cluster::{POLL, named, own, say};
 use super::manifests::{COMPONENT_LABEL, COMPONENTS};
+use crate::commands::reach::explained;
 
 /// Waits until the server serves the kinds of CRDs.
 pub(super) async fn for_crds(

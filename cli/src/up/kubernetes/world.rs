@@ -1,10 +1,9 @@
 //! What the watchers have seen at one moment.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use isthmus_config::{ConfigError, Content, ObjectRef};
-use isthmus_kubernetes::{NodeState, PodState, State, provision};
+use isthmus_config::{ConfigError, Content};
+use isthmus_kubernetes::{NodeState, PodState, State};
 use serde_json::Value;
 
 /// What the watchers have seen at one moment; it shares the objects with their cache.
@@ -12,8 +11,6 @@ use serde_json::Value;
 pub(crate) struct World {
     /// The user's objects as the server has them.
     pub(crate) documents: Vec<Arc<Value>>,
-    /// The uids of the objects for which something is made.
-    pub(crate) uids: BTreeMap<ObjectRef, String>,
     /// The pods.
     pub(crate) pods: Vec<PodState>,
     /// The nodes.
@@ -33,7 +30,6 @@ impl World {
         };
         let documents = state.documents.iter();
         Self {
-            uids: provision::uids(&state.documents),
             documents: documents.filter_map(|document| object(&document.content)).collect(),
             pods: state.pods.clone(),
             nodes: state.nodes.clone(),

@@ -158,7 +158,7 @@ impl Writer {
         let managed: Vec<&Value> = world.managed.iter().map(Arc::as_ref).collect();
         let provisioned = provision::desired(&ProvisionInputs {
             objects,
-            uids: &world.uids,
+            uids: &provision::uids(documents.iter().copied()),
             settings: &self.provision_settings(world, bundle),
             observed: &managed,
             nodes: &[],

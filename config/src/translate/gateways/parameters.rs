@@ -104,9 +104,7 @@ mod tests {
 
     use super::*;
     use crate::context::Context;
-    use crate::index::Index;
-    use crate::source::SourceDocument;
-    use crate::translate::translate;
+    use crate::translate::{testing, translate};
 
     const SETS: &str = "---
 apiVersion: gateway.networking.k8s.io/v1
@@ -161,10 +159,7 @@ spec:
             parameters("wide", 2),
             parameters("own", 3),
         );
-        let mut index = Index::new();
-        let outcome = index.apply(&SourceDocument::split("t.yaml", &text), 7);
-        assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
-        std::sync::Arc::clone(index.objects())
+        testing::objects(&text)
     }
 
     fn accepted(objects: &Objects) -> Vec<String> {

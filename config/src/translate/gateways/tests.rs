@@ -1,33 +1,15 @@
-use isthmus_model::{ClusterId, Listener, ListenerProtocol, SpiffeId, TrustDomain};
+use isthmus_model::{ClusterId, ListenerProtocol, SpiffeId, TrustDomain};
 
 use super::*;
-use crate::index::Index;
-use crate::source::SourceDocument;
+use crate::translate::testing::{listeners, objects};
 use crate::translate::{ListenerStatus, translate};
 
 fn context() -> Context {
     Context::new(ClusterId::new("aws").unwrap(), TrustDomain::new("aws.demo").unwrap())
 }
 
-fn objects(text: &str) -> std::sync::Arc<Objects> {
-    let mut index = Index::new();
-    let outcome = index.apply(&SourceDocument::split("t.yaml", text), 7);
-    assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
-    std::sync::Arc::clone(index.objects())
-}
-
 fn run(text: &str) -> Translation {
     translate(&objects(text), &context())
-}
-
-fn listeners(translation: &Translation) -> Vec<&Listener> {
-    let mut found = Vec::new();
-    for resource in &translation.resources {
-        if let Resource::Listener(listener) = resource {
-            found.push(listener);
-        }
-    }
-    found
 }
 
 fn served(translation: &Translation) -> Vec<&str> {

@@ -1,0 +1,29 @@
+//! What the tests of translation share.
+
+use std::sync::Arc;
+
+use isthmus_model::{Listener, Resource};
+
+use super::Translation;
+use crate::index::Index;
+use crate::objects::Objects;
+use crate::source::SourceDocument;
+
+/// The objects of a text, every one of which must be valid.
+pub(super) fn objects(text: &str) -> Arc<Objects> {
+    let mut index = Index::new();
+    let outcome = index.apply(&SourceDocument::split("t.yaml", text), 7);
+    assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
+    Arc::clone(index.objects())
+}
+
+/// The listeners, in order.
+pub(super) fn listeners(translation: &Translation) -> Vec<&Listener> {
+    let mut found = Vec::new();
+    for resource in &translation.resources {
+        if let Resource::Listener(listener) = resource {
+            found.push(listener);
+        }
+    }
+    found
+}
