@@ -78,4 +78,6 @@ pub use crate::token::{
     ReviewError, ReviewFuture, ReviewedWorkload, TokenCaServer, TokenCaSettings, TokenIssuer,
     TokenIssuerSettings, TokenReviewer,
 };
-pub use crate::verify::{Expected, MeshVerifier, PeerRefused, PeerSide, peer_id};
+pub use crate::verify::{
+    Expected, MeshVerifier, PeerRefused, PeerSide, PeerSvid, peer_id, peer_svid,
+};

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use isthmus_model::{SpiffeId, TrustDomain};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -21,6 +22,7 @@ use rustls::{
 
 use crate::bundle::BundleCell;
 use crate::bundle::set::DomainRoots;
+use crate::moment;
 use crate::x509::{CERTIFICATE_BYTES_MAX, Leaf, LeafInvalid};
 
 /// Who may be at the other end.
@@ -83,18 +85,37 @@ pub enum PeerRefused {
     },
 }
 
-/// Returns who the peer of a finished handshake is.
+/// The facts of the certificate that a peer showed in a handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerSvid {
+    /// Who the peer is.
+    pub id: SpiffeId,
+    /// The last moment at which the certificate is valid.
+    pub not_after: SystemTime,
+}
+
+/// Returns who the peer of a finished handshake is, and until when it has proved that.
 ///
 /// Pass the chain of the connection (`peer_certificates`): the handshake has verified
-/// it, this only reads the name.
+/// it, this only reads the leaf.
 ///
 /// # Errors
 ///
 /// [`PeerRefused`] when there is no certificate or it is not an SVID, which cannot happen
 /// after a handshake with [`MeshVerifier`].
-pub fn peer_id(chain: &[CertificateDer<'_>]) -> Result<SpiffeId, PeerRefused> {
+pub fn peer_svid(chain: &[CertificateDer<'_>]) -> Result<PeerSvid, PeerRefused> {
     let leaf = chain.first().ok_or(PeerRefused::Missing)?;
-    Leaf::parse(leaf).map(|leaf| leaf.id).map_err(PeerRefused::Leaf)
+    let leaf = Leaf::parse(leaf).map_err(PeerRefused::Leaf)?;
+    Ok(PeerSvid { id: leaf.id, not_after: moment::time(leaf.not_after) })
+}
+
+/// Returns who the peer of a finished handshake is; [`peer_svid`] says more.
+///
+/// # Errors
+///
+/// Those of [`peer_svid`].
+pub fn peer_id(chain: &[CertificateDer<'_>]) -> Result<SpiffeId, PeerRefused> {
+    peer_svid(chain).map(|svid| svid.id)
 }
 
 /// Verifies peers for TLS, on either side.

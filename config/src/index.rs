@@ -255,13 +255,14 @@ impl Index {
         let mut links = objects.cluster_links.as_ref().clone();
         for object in std::mem::take(&mut round.put) {
             if let Object::ClusterLink(link) = object {
-                links.insert(link.name.clone(), link);
+                links.insert(link.name.clone(), Arc::new(link));
             } else {
                 changed |= objects.put(object);
             }
         }
         // Links last: they take text from ConfigMaps.
-        for mut link in links.into_values() {
+        for link in links.into_values() {
+            let mut link = Arc::unwrap_or_clone(link);
             let reference = ObjectRef::cluster(Kind::ClusterLink, link.name.as_str());
             if let Err(error) = bundles::resolve(&mut link, &objects)
                 && let Some(entry) = round.entries.get(&reference)

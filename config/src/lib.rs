@@ -45,6 +45,6 @@ pub use crate::source::directory::{Directory, DirectoryError};
 pub use crate::source::{Content, SourceDocument};
 pub use crate::translate::{
     CONTROLLER_NAME, ConditionPart, ConditionType, GatewayStatus, ListenerStatus, LocalService,
-    ObjectCondition, ServedGateway, Translation, exported_services, local_services,
-    served_gateways, translate,
+    Named, ObjectCondition, ServedGateway, Translation, Translator, exported_services,
+    local_services, served_gateways, translate,
 };

@@ -3,8 +3,9 @@
 //! Every value here is valid by itself; whether what it refers to exists is decided in
 //! `translate`, since that changes with other objects.
 //!
-//! The map of each kind is shared between one state and the next, so that a state in which
-//! one object has changed does not copy the objects of the other kinds.
+//! The map of each kind is shared between one state and the next, and so is each object: a
+//! state in which one object has changed copies no other object, and what has not changed
+//! can be told by its pointer.
 
 pub mod backend_tls;
 pub mod core;
@@ -42,49 +43,52 @@ pub use self::route::{
 };
 use crate::kind::{Kind, ObjectKey, ObjectRef};
 
+/// The objects of one kind, each shared with the states that have it in the same form.
+pub type Shared<K, V> = Arc<BTreeMap<K, Arc<V>>>;
+
 /// Every valid object of a cluster.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Objects {
     /// BackendTLSPolicies.
-    pub backend_tls_policies: Arc<BTreeMap<ObjectKey, BackendTlsPolicy>>,
+    pub backend_tls_policies: Shared<ObjectKey, BackendTlsPolicy>,
     /// Links to other clusters, by name.
-    pub cluster_links: Arc<BTreeMap<ObjectName, ClusterLink>>,
+    pub cluster_links: Shared<ObjectName, ClusterLink>,
     /// ClusterProperties, by name.
-    pub cluster_properties: Arc<BTreeMap<ObjectName, ClusterProperty>>,
+    pub cluster_properties: Shared<ObjectName, ClusterProperty>,
     /// ConfigMaps.
-    pub config_maps: Arc<BTreeMap<ObjectKey, ConfigMap>>,
+    pub config_maps: Shared<ObjectKey, ConfigMap>,
     /// EndpointSlices.
-    pub endpoint_slices: Arc<BTreeMap<ObjectKey, EndpointSlice>>,
+    pub endpoint_slices: Shared<ObjectKey, EndpointSlice>,
     /// GatewayClasses, by name.
-    pub gateway_classes: Arc<BTreeMap<ObjectName, GatewayClass>>,
+    pub gateway_classes: Shared<ObjectName, GatewayClass>,
     /// GatewayParameters.
-    pub gateway_parameters: Arc<BTreeMap<ObjectKey, GatewayParameters>>,
+    pub gateway_parameters: Shared<ObjectKey, GatewayParameters>,
     /// Gateways.
-    pub gateways: Arc<BTreeMap<ObjectKey, Gateway>>,
+    pub gateways: Shared<ObjectKey, Gateway>,
     /// GRPCRoutes, in the form of HTTPRoutes.
-    pub grpc_routes: Arc<BTreeMap<ObjectKey, HttpRoute>>,
+    pub grpc_routes: Shared<ObjectKey, HttpRoute>,
     /// HTTPRoutes.
-    pub http_routes: Arc<BTreeMap<ObjectKey, HttpRoute>>,
+    pub http_routes: Shared<ObjectKey, HttpRoute>,
     /// ListenerSets.
-    pub listener_sets: Arc<BTreeMap<ObjectKey, ListenerSet>>,
+    pub listener_sets: Shared<ObjectKey, ListenerSet>,
     /// Namespaces, by name.
-    pub namespaces: Arc<BTreeMap<ObjectName, Namespace>>,
+    pub namespaces: Shared<ObjectName, Namespace>,
     /// PeerAuthentications.
-    pub peer_authentications: Arc<BTreeMap<ObjectKey, PeerAuthentication>>,
+    pub peer_authentications: Shared<ObjectKey, PeerAuthentication>,
     /// ReferenceGrants.
-    pub reference_grants: Arc<BTreeMap<ObjectKey, ReferenceGrant>>,
+    pub reference_grants: Shared<ObjectKey, ReferenceGrant>,
     /// Secrets; only TLS secrets carry their values.
-    pub secrets: Arc<BTreeMap<ObjectKey, Secret>>,
+    pub secrets: Shared<ObjectKey, Secret>,
     /// ServiceExports; an export has the name of its Service.
-    pub service_exports: Arc<BTreeMap<ObjectKey, ServiceExport>>,
+    pub service_exports: Shared<ObjectKey, ServiceExport>,
     /// Services.
-    pub services: Arc<BTreeMap<ObjectKey, Service>>,
+    pub services: Shared<ObjectKey, Service>,
     /// TCPRoutes.
-    pub tcp_routes: Arc<BTreeMap<ObjectKey, StreamRoute>>,
+    pub tcp_routes: Shared<ObjectKey, StreamRoute>,
     /// TLSRoutes.
-    pub tls_routes: Arc<BTreeMap<ObjectKey, StreamRoute>>,
+    pub tls_routes: Shared<ObjectKey, StreamRoute>,
     /// UDPRoutes.
-    pub udp_routes: Arc<BTreeMap<ObjectKey, StreamRoute>>,
+    pub udp_routes: Shared<ObjectKey, StreamRoute>,
     /// `metadata.generation` of the objects that have one.
     pub generations: Generations,
 }
@@ -140,6 +144,36 @@ impl Objects {
             Kind::TcpRoute => remove(&mut self.tcp_routes, reference),
             Kind::TlsRoute => remove(&mut self.tls_routes, reference),
             Kind::UdpRoute => remove(&mut self.udp_routes, reference),
+        }
+    }
+
+    /// Whether another state has the same objects of a kind, by the pointer of their map
+    /// alone; so it may say no of equal ones.
+    pub(crate) fn is_same(&self, other: &Self, kind: Kind) -> bool {
+        let (a, b) = (self, other);
+        match kind {
+            Kind::BackendTlsPolicy => Arc::ptr_eq(&a.backend_tls_policies, &b.backend_tls_policies),
+            Kind::ClusterLink => Arc::ptr_eq(&a.cluster_links, &b.cluster_links),
+            Kind::ClusterProperty => Arc::ptr_eq(&a.cluster_properties, &b.cluster_properties),
+            Kind::ConfigMap => Arc::ptr_eq(&a.config_maps, &b.config_maps),
+            Kind::EndpointSlice => Arc::ptr_eq(&a.endpoint_slices, &b.endpoint_slices),
+            Kind::Gateway => Arc::ptr_eq(&a.gateways, &b.gateways),
+            Kind::GatewayClass => Arc::ptr_eq(&a.gateway_classes, &b.gateway_classes),
+            Kind::GatewayParameters => Arc::ptr_eq(&a.gateway_parameters, &b.gateway_parameters),
+            Kind::GrpcRoute => Arc::ptr_eq(&a.grpc_routes, &b.grpc_routes),
+            Kind::HttpRoute => Arc::ptr_eq(&a.http_routes, &b.http_routes),
+            Kind::ListenerSet => Arc::ptr_eq(&a.listener_sets, &b.listener_sets),
+            Kind::Namespace => Arc::ptr_eq(&a.namespaces, &b.namespaces),
+            Kind::PeerAuthentication => {
+                Arc::ptr_eq(&a.peer_authentications, &b.peer_authentications)
+            }
+            Kind::ReferenceGrant => Arc::ptr_eq(&a.reference_grants, &b.reference_grants),
+            Kind::Secret => Arc::ptr_eq(&a.secrets, &b.secrets),
+            Kind::Service => Arc::ptr_eq(&a.services, &b.services),
+            Kind::ServiceExport => Arc::ptr_eq(&a.service_exports, &b.service_exports),
+            Kind::TcpRoute => Arc::ptr_eq(&a.tcp_routes, &b.tcp_routes),
+            Kind::TlsRoute => Arc::ptr_eq(&a.tls_routes, &b.tls_routes),
+            Kind::UdpRoute => Arc::ptr_eq(&a.udp_routes, &b.udp_routes),
         }
     }
 
@@ -235,6 +269,14 @@ pub struct Generations {
 }
 
 impl Generations {
+    /// Whether another state has the same generations of a kind, by the pointer alone.
+    pub(crate) fn is_same(&self, other: &Self, kind: Kind) -> bool {
+        match (self.kinds.get(&kind), other.kinds.get(&kind)) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (own, other) => own.is_none() && other.is_none(),
+        }
+    }
+
     /// The generation of an object; `None` when it has none.
     pub fn get(&self, object: &ObjectRef) -> Option<i64> {
         self.kinds.get(&object.kind)?.get(object).copied()
@@ -282,30 +324,23 @@ pub(crate) enum Object {
     UdpRoute(StreamRoute),
 }
 
-/// Says whether the object was not there in this form. What is shared with another state
-/// is copied, once in a round.
-fn put<K: Clone + Ord, V: Clone + PartialEq>(
-    objects: &mut Arc<BTreeMap<K, V>>,
-    key: K,
-    object: V,
-) -> bool {
-    if objects.get(&key) == Some(&object) {
+/// Says whether the object was not there in this form. A map that is shared with another
+/// state is copied, once in a round, without its objects.
+fn put<K: Clone + Ord, V: PartialEq>(objects: &mut Shared<K, V>, key: K, object: V) -> bool {
+    if objects.get(&key).is_some_and(|known| **known == object) {
         return false;
     }
-    Arc::make_mut(objects).insert(key, object);
+    Arc::make_mut(objects).insert(key, Arc::new(object));
     true
 }
 
-fn remove<V: Clone>(objects: &mut Arc<BTreeMap<ObjectKey, V>>, reference: &ObjectRef) -> bool {
+fn remove<V>(objects: &mut Shared<ObjectKey, V>, reference: &ObjectRef) -> bool {
     // The namespace of an object that names none is in its reference, too.
     let key = ObjectKey::new(&reference.namespace, &reference.name);
     key.is_ok_and(|key| objects.contains_key(&key) && Arc::make_mut(objects).remove(&key).is_some())
 }
 
-fn remove_named<V: Clone>(
-    objects: &mut Arc<BTreeMap<ObjectName, V>>,
-    reference: &ObjectRef,
-) -> bool {
+fn remove_named<V>(objects: &mut Shared<ObjectName, V>, reference: &ObjectRef) -> bool {
     let name = ObjectName::new(&reference.name);
     name.is_ok_and(|name| {
         objects.contains_key(&name) && Arc::make_mut(objects).remove(&name).is_some()

@@ -3,27 +3,36 @@
 //! Pure: the same objects and context give the same translation. A reference that cannot
 //! be used is never left out silently: the requests that would use it are answered with
 //! an error, its siblings go on working, and a condition names it.
+//!
+//! A state of a large cluster differs from the one before in a few objects. So a
+//! [`Translator`] keeps what it has made of each Service and each route, and makes anew
+//! only what depends on what has changed. It is a matter of cost alone: [`translate()`] is
+//! a translator without a past, and one with any past gives the same.
 
 mod attach;
 mod backend_tls;
 mod backends;
 pub(crate) mod conditions;
 mod gateways;
+mod kept;
 mod links;
+mod outcome;
 mod references;
 mod routes;
 mod rules;
 mod services;
 mod streams;
+mod translator;
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use isthmus_model::{ObjectName, Resource};
+use isthmus_model::{ObjectName, Resource, ResourceKey};
 
 pub use self::conditions::{ConditionPart, ConditionType, ObjectCondition};
 pub use self::gateways::{ServedGateway, served_gateways};
 pub(crate) use self::services::has_ready_endpoint;
 pub use self::services::{LocalService, exported_services, local_services};
+pub use self::translator::Translator;
 use crate::context::Context;
 use crate::kind::ObjectRef;
 use crate::objects::{Objects, RouteKind};
@@ -33,7 +42,7 @@ use crate::objects::{Objects, RouteKind};
 pub struct Translation {
     /// The resources: listeners, certificates, routes, policies, and the services of this
     /// cluster with their endpoints.
-    pub resources: Vec<Resource>,
+    pub resources: Vec<Named>,
     /// What came of each object.
     pub conditions: Vec<ObjectCondition>,
     /// What the status of every listener of ours says beside its conditions.
@@ -44,12 +53,35 @@ pub struct Translation {
 
 impl Translation {
     /// Counts a route at listeners, by their index in [`Translation::listeners`].
-    fn count_route(&mut self, listeners: &BTreeSet<usize>) {
+    fn count_route(&mut self, listeners: &[usize]) {
         for index in listeners {
             if let Some(status) = self.listeners.get_mut(*index) {
                 status.attached_routes += 1;
             }
         }
+    }
+}
+
+/// A resource with its key, which is text that is made once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// [`Resource::key`] of the resource.
+    pub key: ResourceKey,
+    /// The resource. That of a Service or a route is the same pointer in one translation of
+    /// a [`Translator`] and the next, for as long as it is equal.
+    pub resource: Arc<Resource>,
+}
+
+impl Named {
+    /// The one of before, where it is equal.
+    fn or_same(self, before: Option<Self>) -> Self {
+        before.filter(|before| *before == self).unwrap_or(self)
+    }
+}
+
+impl From<Resource> for Named {
+    fn from(resource: Resource) -> Self {
+        Self { key: resource.key(), resource: Arc::new(resource) }
     }
 }
 
@@ -75,33 +107,14 @@ pub struct ListenerStatus {
     pub attached_routes: u32,
 }
 
-/// Translates.
+/// Translates one state alone.
 pub fn translate(objects: &Objects, context: &Context) -> Translation {
-    let mut translation = Translation::default();
-    for (_, local) in local_services(objects, context) {
-        translation.resources.push(Resource::Service(local.service));
-        translation.resources.push(Resource::Endpoints(local.endpoints));
-    }
-    services::conditions(objects, &mut translation.conditions);
-    links::conditions(objects, context, &mut translation.conditions);
-    let gateways = gateways::translate(objects, context, &mut translation);
-    let users = routes::translate(objects, context, &gateways, &mut translation);
-    streams::translate(objects, context, &gateways, &mut translation);
-    backend_tls::translate(objects, &users, &mut translation);
-    for policy in objects.peer_authentications.values() {
-        translation.resources.push(Resource::PeerAuthentication(policy.clone()));
-    }
-    for condition in &mut translation.conditions {
-        condition.observed_generation = objects.generation(&condition.object);
-    }
-    translation
+    Translator::default().translate(objects, context)
 }
 
 /// The controller whose GatewayClasses are ours.
 pub const CONTROLLER_NAME: &str = "isthmus.io/gateway-controller";
 
-#[cfg(test)]
-mod route_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -13,8 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use isthmus_certs::BundleStore;
+use isthmus_config::Translator;
 use isthmus_discovery::{NodeReport, NodeRole};
-use isthmus_model::{ClusterId, Generation, LinkState, Resource, ResourceKey, SpiffeId};
+use isthmus_model::{
+    ClusterId, Generation, LinkState, LinkTransport, Resource, ResourceKey, SpiffeId,
+};
 use tokio::sync::mpsc;
 
 use crate::mcs::{VipPool, VipRange};
@@ -50,6 +53,8 @@ pub(crate) struct Index {
     own: OwnCluster,
     configuration: Option<Arc<Configuration>>,
     configured: Configured,
+    /// What one translation of the configuration shares with the next.
+    translator: Translator,
     peers: BTreeMap<ClusterId, Peer>,
     sessions: BTreeMap<SessionId, ClusterId>,
     session_count: u64,
@@ -102,6 +107,7 @@ impl Index {
             own,
             configuration: None,
             configured: Configured::default(),
+            translator: Translator::default(),
             peers: BTreeMap::new(),
             sessions: BTreeMap::new(),
             session_count: 0,
@@ -189,7 +195,9 @@ impl Index {
         if !self.is_changed() || !std::mem::take(&mut self.changed) {
             return None;
         }
-        let next = self.make_plan(now, &configuration);
+        let mut translator = std::mem::take(&mut self.translator);
+        let next = self.make_plan(now, &configuration, &mut translator);
+        self.translator = translator;
         if next.federated.vips != self.vips {
             self.vips = next.federated.vips.clone();
             self.unsaved = true;
@@ -219,11 +227,25 @@ impl Index {
     }
 
     /// Whether the first plan still waits: without what linked clusters export it would
-    /// take their services away from everybody who has them from a predecessor.
+    /// take their services away from everybody who has them from a predecessor. A cluster
+    /// whose link is known to be down is not waited for.
     fn is_settling(&self) -> bool {
-        let is_unknown =
-            |peer: &Peer| peer.importer.position().is_none() && peer.importer.entries().is_empty();
-        self.settle_until.is_some() && self.peers.values().any(is_unknown)
+        let is_awaited = |(cluster, peer): (&ClusterId, &Peer)| {
+            let is_down = self.links.states().get(cluster).is_some_and(|l| l.transport.is_none());
+            let importer = &peer.importer;
+            !is_down && importer.position().is_none() && importer.entries().is_empty()
+        };
+        self.settle_until.is_some() && self.peers.iter().any(is_awaited)
+    }
+
+    /// What the link to a peer looks like. Before a gateway has said anything, as after a
+    /// change of leaders, a session with the peer shows that it is up: sessions go over it.
+    fn link_state(&self, cluster: &ClusterId, peer: &Peer) -> LinkState {
+        let reported = self.links.states().get(cluster).copied();
+        reported.unwrap_or_else(|| LinkState {
+            transport: peer.reading.is_some().then_some(LinkTransport::Quic),
+            rtt_micros: None,
+        })
     }
 
     /// Whether something is worth saving since this was asked last.
@@ -271,11 +293,16 @@ impl Index {
         }
     }
 
-    fn make_plan(&self, now: Instant, configuration: &Configuration) -> Plan {
+    fn make_plan(
+        &self,
+        now: Instant,
+        configuration: &Configuration,
+        translator: &mut Translator,
+    ) -> Plan {
         let mut peers = BTreeMap::new();
         for (cluster, peer) in &self.peers {
             let lease_valid = peer.importer.lease().is_valid(now);
-            let (entries, link) = (peer.importer.entries(), self.links.state(cluster));
+            let (entries, link) = (peer.importer.entries(), self.link_state(cluster, peer));
             peers.insert(cluster.clone(), PeerView { entries, lease_valid, link });
         }
         let bundles = self.bundle_documents();
@@ -296,6 +323,7 @@ impl Index {
                 unmeshed: configuration.context.unmeshed.as_ref(),
                 unmeshed_ports: &self.unmeshed,
             },
+            translator,
         )
     }
 

@@ -23,7 +23,7 @@ use isthmus_hbone::{
     ConnectRequest, MeshAcceptor, ServeLimits, SpliceLimits, TunnelStream, Verdict, serve_connect,
     splice,
 };
-use isthmus_model::{ClusterId, Locality, SpiffeId, TrustDomain};
+use isthmus_model::{ClusterId, Locality, Resource, SpiffeId, TrustDomain};
 use isthmus_runtime::{Drain, clock};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -297,6 +297,12 @@ async fn a_successor_without_state_decides_nothing_before_linked_clusters_are_he
     let first = tokio::time::timeout(PATIENCE, decided.wait_for(Option::is_some)).await;
     let first = first.expect("a decision").unwrap().clone().unwrap();
     assert_eq!(first.plan.federated.imports.len(), 1, "decided without the linked cluster");
+    let is_up = |resource: &Resource| matches!(resource, Resource::Peer(peer) if peer.link.transport.is_some());
+    let resources = &first.plan.resources;
+    assert!(
+        resources.values().any(|resource| is_up(resource)),
+        "a link over which the peer is heard counts as down"
+    );
 }
 
 #[tokio::test]

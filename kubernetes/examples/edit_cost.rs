@@ -12,7 +12,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use isthmus_config::{Content, Context, Index, Kind, SourceDocument};
+use isthmus_config::{Content, Context, Index, Kind, SourceDocument, Translator};
 use isthmus_federation::mcs::VipPool;
 use isthmus_federation::plan::{EndpointSecret, Inputs, OwnCluster, configured, plan};
 use isthmus_federation::{Configuration, Plan};
@@ -87,6 +87,7 @@ struct Controller {
     context: Context,
     own: OwnCluster,
     vips: VipPool,
+    translator: Translator,
     configuration: Option<Arc<Configuration>>,
     plan: Option<Arc<Plan>>,
 }
@@ -124,6 +125,7 @@ impl Controller {
                 version: "1".into(),
             },
             vips: VipPool::new("127.64.0.0/16".parse()?, []),
+            translator: Translator::default(),
             configuration: None,
             plan: None,
         })
@@ -206,7 +208,7 @@ impl Controller {
         Ok(())
     }
 
-    fn decide(&self, configuration: &Configuration) -> Plan {
+    fn decide(&mut self, configuration: &Configuration) -> Plan {
         let known = configured(configuration, &self.own);
         plan(
             configuration,
@@ -225,6 +227,7 @@ impl Controller {
                 unmeshed: None,
                 unmeshed_ports: &BTreeMap::new(),
             },
+            &mut self.translator,
         )
     }
 }

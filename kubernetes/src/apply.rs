@@ -9,6 +9,13 @@
 //! when its hash differs (we have changed our mind) or when a desired field is not as
 //! desired (somebody else has changed it). Status has no room for a hash; there a
 //! condition of ours that is no longer desired is found by its type.
+//!
+//! Some lists in a status are single values to the server and shared by controllers
+//! (`status.parents`, `status.ancestors`): what is written repeats the entries of others as
+//! they were observed. Where the observed object has its `resourceVersion`, the status
+//! carries it, and the server refuses the write if somebody has written meanwhile; the
+//! watch brings what was written, and the next plan is made on that. [`crate::source`]
+//! keeps the version of the kinds with such lists and of no others.
 
 mod covers;
 
@@ -111,7 +118,8 @@ pub enum Action {
     ApplyStatus {
         /// The object.
         id: ObjectId,
-        /// What is sent: names and `status`.
+        /// What is sent: names, the version of the object that it was planned on where it is
+        /// known, and `status`.
         body: Value,
     },
     /// Delete the object, if it is still the same.
@@ -128,6 +136,14 @@ impl Action {
     pub fn id(&self) -> &ObjectId {
         match self {
             Self::Apply { id, .. } | Self::ApplyStatus { id, .. } | Self::Delete { id, .. } => id,
+        }
+    }
+
+    /// The version of the object that the write is good for; `None` is any.
+    fn version(&self) -> Option<&str> {
+        match self {
+            Self::Apply { .. } | Self::Delete { .. } => None,
+            Self::ApplyStatus { body, .. } => body.pointer(VERSION)?.as_str(),
         }
     }
 }
@@ -199,7 +215,8 @@ pub fn plan<'v>(
 /// status is the same, and is `now` (RFC 3339) otherwise. `own_conditions` are the types
 /// of top-level conditions that we write, so that one that is no longer desired is taken
 /// away and those of others are left. An object that is not observed, or is being
-/// deleted, is passed over.
+/// deleted, is passed over. A write carries the `resourceVersion` of the observed object,
+/// if that has one, and is good for that version alone.
 ///
 /// # Errors
 ///
@@ -235,6 +252,9 @@ pub fn plan_status<'v>(
         let mut metadata = json!({ "name": id.name });
         if !id.namespace.is_empty() {
             metadata["namespace"] = json!(id.namespace);
+        }
+        if let Some(version) = current.pointer(VERSION).filter(|version| version.is_string()) {
+            metadata["resourceVersion"] = version.clone();
         }
         let body = json!({
             "apiVersion": id.api_version, "kind": id.kind, "metadata": metadata, "status": status,
@@ -325,6 +345,8 @@ pub const FIELD_MANAGER: &str = "isthmus";
 pub const MANAGED_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The annotation with the hash of what we applied last.
 pub const HASH_ANNOTATION: &str = "isthmus.io/applied-hash";
+/// The version of an object.
+const VERSION: &str = "/metadata/resourceVersion";
 
 #[cfg(test)]
 mod tests;

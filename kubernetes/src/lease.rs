@@ -51,13 +51,28 @@ impl LeaseSettings {
 /// Whether this process leads; clones see the same.
 #[derive(Debug, Clone)]
 pub struct Leadership {
-    until: watch::Receiver<Option<Instant>>,
+    standing: watch::Receiver<Standing>,
+}
+
+/// How a contender stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Standing {
+    /// Until when it leads, unless it renews.
+    until: Option<Instant>,
+    /// Whether another was the holder when the lease was last seen.
+    is_taken: bool,
+}
+
+impl Standing {
+    fn leads(&self) -> bool {
+        self.until.is_some_and(|until| clock::now() < until)
+    }
 }
 
 impl Leadership {
     /// Whether this process leads at this moment.
     pub fn is_leader(&self) -> bool {
-        self.until.borrow().is_some_and(|until| clock::now() < until)
+        self.standing.borrow().leads()
     }
 
     /// Returns when this process leads; never, once the campaign has ended.
@@ -66,30 +81,40 @@ impl Leadership {
     ///
     /// Cancelling loses nothing.
     pub async fn elected(&mut self) {
-        let leads = |until: &Option<Instant>| until.is_some_and(|until| clock::now() < until);
-        if self.until.wait_for(leads).await.is_err() {
+        if self.standing.wait_for(Standing::leads).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Returns when this process does not lead.
+    /// Returns when this process does not lead. It may again: its renewals may have failed
+    /// for a while.
     ///
     /// # Cancel safety
     ///
     /// Cancelling loses nothing.
     pub async fn lost(&mut self) {
         loop {
-            let until = *self.until.borrow_and_update();
+            let until = self.standing.borrow_and_update().until;
             let Some(until) = until.filter(|until| clock::now() < *until) else { return };
             tokio::select! {
                 () = sleep_until(until.into()) => {}
-                changed = self.until.changed() => {
+                changed = self.standing.changed() => {
                     if changed.is_err() {
                         return;
                     }
                 }
             }
         }
+    }
+
+    /// Returns when another holds the lease, or the campaign has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelling loses nothing.
+    pub async fn taken(&mut self) {
+        // An error is the end of the campaign.
+        let _ = self.standing.wait_for(|standing| standing.is_taken).await;
     }
 }
 
@@ -99,7 +124,7 @@ pub struct Campaign {
     name: String,
     settings: LeaseSettings,
     election: Election,
-    until: watch::Sender<Option<Instant>>,
+    standing: watch::Sender<Standing>,
 }
 
 impl Campaign {
@@ -107,12 +132,13 @@ impl Campaign {
     pub fn new(client: Client, namespace: &str, name: &str, settings: LeaseSettings) -> Self {
         let election = Election::new(settings.clone());
         let api = Api::namespaced(client, namespace);
-        Self { api, name: name.to_owned(), settings, election, until: watch::Sender::new(None) }
+        let standing = watch::Sender::new(Standing::default());
+        Self { api, name: name.to_owned(), settings, election, standing }
     }
 
     /// What writers ask.
     pub fn leadership(&self) -> Leadership {
-        Leadership { until: self.until.subscribe() }
+        Leadership { standing: self.standing.subscribe() }
     }
 
     /// Contends until `stop` completes, then releases the lease. Whoever writes under
@@ -130,7 +156,7 @@ impl Campaign {
             }
         }
         let release = self.election.on_release();
-        self.until.send_replace(None);
+        self.standing.send_replace(Standing::default());
         if let Some(record) = release
             && let Err(error) = self.write(record).await
         {
@@ -153,13 +179,14 @@ impl Campaign {
                 }
             }
         }
-        let until = self.election.leads_until();
-        self.until.send_if_modified(|current| {
-            let is_news = *current != until;
-            if current.is_some() != until.is_some() {
-                tracing::info!(lease = self.name, leader = until.is_some(), "leadership");
+        let next =
+            Standing { until: self.election.leads_until(), is_taken: self.election.is_taken() };
+        self.standing.send_if_modified(|current| {
+            let is_news = *current != next;
+            if current.until.is_some() != next.until.is_some() {
+                tracing::info!(lease = self.name, leader = next.until.is_some(), "leadership");
             }
-            *current = until;
+            *current = next;
             is_news
         });
     }
@@ -250,5 +277,6 @@ fn record_of(lease: Lease) -> Record {
 const DURATION: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
-/// How long a request for the lease may take, so that several fit before the deadline.
-const REQUEST_MAX: Duration = Duration::from_secs(3);
+/// How long a request for the lease may take: a server that answers after 5 s must not end
+/// a leadership, and after one that does not answer another fits before the deadline.
+const REQUEST_MAX: Duration = Duration::from_secs(6);

@@ -13,6 +13,7 @@
 //! whole namespace.
 
 mod name;
+mod nodes;
 pub mod place;
 mod pods;
 mod reach;
@@ -30,6 +31,7 @@ use serde_json::{Value, json};
 pub use crate::provision::place::{GatewayPlace, PlaceAddress, PlaceProblem};
 use crate::provision::reach::ByName;
 use crate::provision::set::Set;
+use crate::source::{NodeState, PodState};
 
 /// What is planned from.
 #[derive(Debug, Clone, Copy)]
@@ -43,9 +45,11 @@ pub struct ProvisionInputs<'i> {
     pub settings: &'i ProvisionSettings,
     /// Our objects as the server has them, from [`crate::Observed`].
     pub observed: &'i [&'i Value],
-    /// The addresses of nodes, for Services of type NodePort; without any the place of
+    /// The nodes, for Services of type NodePort; without addresses of theirs the place of
     /// such a Gateway is the address inside the cluster.
-    pub nodes: &'i [IpAddr],
+    pub nodes: &'i [NodeState],
+    /// The pods; those of the gateways are among them.
+    pub pods: &'i [PodState],
 }
 
 /// What all gateways of a cluster have in common.
@@ -165,6 +169,7 @@ fn one(
             service,
             deployment,
             nodes: inputs.nodes,
+            pods: inputs.pods,
         });
         out.places.insert(served.gateway.key.clone(), place);
     }

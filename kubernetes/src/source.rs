@@ -24,6 +24,7 @@ use kube::Client;
 
 use crate::source::cache::Cache;
 pub(crate) use crate::source::feed::Feed;
+pub use crate::source::kinds::DEFINITION;
 use crate::source::kinds::Watched;
 pub use crate::source::trim::{NodeState, PodState};
 
@@ -50,6 +51,9 @@ pub struct State {
     pub nodes: Vec<NodeState>,
     /// The kinds that the server does not serve.
     pub absent: Vec<Kind>,
+    /// The release of the Gateway API whose definitions are installed, as they say it
+    /// ([`crate::status::release`]); `None` where it is not known.
+    pub bundle_version: Option<String>,
 }
 
 /// A kind that has not been listed yet, and why.
@@ -72,7 +76,7 @@ impl Source {
     pub fn watch(client: &Client, selection: &Selection) -> Self {
         let labels = |watched: Watched| match watched {
             Watched::Config(kind) => selection.object_labels.get(&kind).cloned(),
-            Watched::Managed(_) | Watched::Node | Watched::Pod => None,
+            Watched::Definition | Watched::Managed(_) | Watched::Node | Watched::Pod => None,
         };
         let scopes = kinds::scopes(selection);
         Self { feed: Feed::watch(client, scopes, selection.namespace_labels.clone(), labels) }

@@ -23,6 +23,8 @@ mod gateways;
 
 mod policies;
 
+pub mod release;
+
 mod routes;
 
 mod world;
@@ -54,7 +56,7 @@ pub struct StatusInputs<'i> {
     pub observed: &'i [&'i Value],
     /// The objects that validation rejects.
     pub rejected: &'i [ConfigError],
-    /// The annotation [`BUNDLE_VERSION_ANNOTATION`] of the CRD of GatewayClass; `None`
+    /// The annotation [`release::ANNOTATION`] of the CRD of GatewayClass; `None`
     /// where it is not known, and then nothing is said of it.
     pub bundle_version: Option<&'i str>,
 }
@@ -89,8 +91,6 @@ pub const OWN_CONDITIONS: &[&str] = &[
     "ResolvedRefs",
     "SupportedVersion",
 ];
-/// The annotation of Gateway API's CRDs that says their version: `v1.6.3`.
-pub const BUNDLE_VERSION_ANNOTATION: &str = "gateway.networking.k8s.io/bundle-version";
 
 #[cfg(test)]
 mod tests;

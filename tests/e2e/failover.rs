@@ -72,6 +72,39 @@ async fn a_killed_peer_gives_way_to_local_endpoints_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_without_its_controller_goes_on_serving_what_only_it_has() {
+    let roles = [Role::Ca, Role::Controller, Role::Gateway, Role::Sidecar("cart".into())];
+    let mut world = World::start([
+        Cluster::named("east")
+            .gateway()
+            .app(App::http("frontend").calling())
+            .manifest("route-cart.yaml", &imported("cart"))
+            .link(Link::to("west")),
+        Cluster::named("west")
+            .app(App::http("cart").meshed())
+            .export("cart")
+            .link(Link::from("east"))
+            .processes(roles),
+    ])
+    .await;
+    let east = world.cluster("east");
+    east.sees("cart", "west").await;
+    let calls = [east.get("/").host("cart.test"), east.call_from("frontend", &url("cart", "/"))];
+    for call in &calls {
+        call.is_answered_by("west").await;
+    }
+    let traffic = Traffic::start(calls);
+    traffic.flows(10).await;
+    world.cluster_mut("west").kill_process(&Role::Controller);
+    world.cluster("east").has_lease_of("west", "expired").await;
+    traffic.flows(20).await;
+    world.cluster_mut("west").start_process(Role::Controller);
+    world.cluster("east").has_lease_of("west", "valid").await;
+    traffic.flows(20).await;
+    traffic.ends_without_a_failure().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn when_a_peer_dies_another_one_answers_within_seconds() {
     let peer = |name: &str, other: &str| {
         Cluster::named(name)

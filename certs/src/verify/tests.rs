@@ -195,6 +195,8 @@ fn a_handshake_tells_both_sides_who_the_other_is() {
     let seen = peer_id(done.server.peer_certificates().unwrap()).unwrap();
     assert_eq!(seen, id("spiffe://west.test/ns/shop/sa/web"));
     assert_eq!(peer_id(done.client.peer_certificates().unwrap()).unwrap(), id(API));
+    let shown = peer_svid(done.client.peer_certificates().unwrap()).unwrap();
+    assert_eq!(shown.not_after, east.svid().load().unwrap().not_after());
     assert_eq!(done.client.alpn_protocol(), Some(&b"h2"[..]));
     assert_eq!(done.client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::Context as _;
 use isthmus_certs::{
     Authority, AuthorityHandle, Bundle, BundleCell, BundleStore, CaServer, CaSettings, MeshTls,
-    TokenCaServer, WorkloadRegistry, peer_id,
+    TokenCaServer, WorkloadRegistry,
 };
 use isthmus_config::{ApplyOutcome, ConfigError, Context, Directory, Index, SourceDocument};
 use isthmus_discovery::{DiscoveryServer, Epoch, Publisher, PublisherHandle, ServerOptions};
@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use crate::settings::Settings;
 use crate::up::board::Board;
 use crate::up::created::Created;
-use crate::up::identity::Identities;
+use crate::up::identity::{Identities, identify};
 use crate::up::kubernetes::writer::WriterInputs;
 use crate::up::kubernetes::{self, Led};
 use crate::up::last_good::LastGood;
@@ -199,7 +199,7 @@ async fn discovery(
     let listener = bind(settings.controller.discovery, "controller.discovery").await?;
     let options = ServerOptions::new(
         tls.server_config(&[b"h2"])?,
-        Arc::new(|chain| peer_id(chain).ok()),
+        Arc::new(identify),
         settings.trust_domain.clone(),
         publisher,
     );

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use isthmus_certs::MeshTls;
-use isthmus_discovery::{DiscoveryClient, LinkReport, OnDemand};
+use isthmus_discovery::{DiscoveryClient, LinkReport, NODE_NAME_BYTES_MAX, OnDemand};
 use isthmus_gateway::{EastWest, EastWestOptions, Ingress, IngressOptions, LinkHandle, Remote};
 use isthmus_link::{LinkStatus, Transport as LinkWire};
-use isthmus_model::{Label, LinkTransport, Snapshot, SpiffeId};
+use isthmus_model::{ClusterId, Label, LinkTransport, Snapshot, SpiffeId};
 use isthmus_proxy::ProxySettings;
 use isthmus_proxy::headers::ForwardedTrust;
 use isthmus_runtime::{SnapshotCell, Stop};
@@ -19,6 +19,7 @@ use isthmus_telemetry::{
 };
 
 use crate::settings::{Settings, SidecarSettings};
+use crate::up::kubernetes;
 
 /// The recorders of one role, one for each worker.
 pub(crate) fn recorders(
@@ -35,7 +36,7 @@ pub(crate) fn resource(settings: &Settings, role: &str) -> Resource {
     Resource::new(role)
         .with_cluster(settings.cluster.as_str())
         .with_locality(&settings.region, &settings.zone)
-        .with_instance(&format!("{role}.{}", settings.cluster))
+        .with_instance(&node_name(role, &settings.cluster))
         .with_version(env!("CARGO_PKG_VERSION"))
 }
 
@@ -164,12 +165,22 @@ pub(crate) fn remote(settings: &Settings) -> Remote {
     }
 }
 
-/// Tells the controller of every change of the links, and of round-trip times now and
-/// then.
+/// The name of a process in its role, for discovery and telemetry. Replicas have different ones: what one of them
+/// reports must not replace what another does.
+pub(crate) fn node_name(role: &str, cluster: &ClusterId) -> String {
+    let mut name = format!("{role}.{cluster}.{}", kubernetes::host_name());
+    while name.len() > NODE_NAME_BYTES_MAX {
+        name.pop();
+    }
+    name
+}
+
+/// Tells the controller of every change of the links, of round-trip times now and then, and
+/// the same again before it counts as old.
 pub(crate) async fn report_links(links: LinkHandle, client: Arc<DiscoveryClient>, mut stop: Stop) {
     let mut changed = links.set().watch();
     let mut interval = tokio::time::interval(REPORT_INTERVAL);
-    let mut last = Vec::new();
+    let (mut last, mut unsaid) = (Vec::new(), 0);
     loop {
         tokio::select! {
             () = stop.draining() => return,
@@ -177,9 +188,10 @@ pub(crate) async fn report_links(links: LinkHandle, client: Arc<DiscoveryClient>
             _ = interval.tick() => {}
         }
         let reports: Vec<LinkReport> = links.set().status().iter().map(report).collect();
-        if reports != last {
+        unsaid += 1;
+        if reports != last || unsaid >= REPORTS_UNSAID_MAX {
             client.report(reports.clone());
-            last = reports;
+            (last, unsaid) = (reports, 0);
         }
     }
 }
@@ -242,3 +254,5 @@ pub(crate) fn export_links(registry: &MetricsRegistry, links: LinkHandle) {
 
 /// How often round-trip times are reported without another change.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How many equal reports are not sent; the controller forgets a gateway after 15 s.
+const REPORTS_UNSAID_MAX: u32 = 5;

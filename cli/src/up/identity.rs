@@ -11,13 +11,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use isthmus_certs::{
     AuthorityHandle, AuthorityIssuer, Bundle, BundleCell, BundleSet, Expected, IssueError, Issuer,
-    MeshTls, RenewError, RenewSettings, RenewalHealth, Renewer, SvidCell, TokenIssuer,
-    TokenIssuerSettings, UnixIssuer, mesh_server_name, peer_id,
+    MeshTls, PeerSvid, RenewError, RenewSettings, RenewalHealth, Renewer, SvidCell, TokenIssuer,
+    TokenIssuerSettings, UnixIssuer, mesh_server_name, peer_svid,
 };
-use isthmus_discovery::GrpcTransport;
+use isthmus_discovery::{GrpcTransport, PeerIdentity};
 use isthmus_model::name::SYSTEM_NAMESPACE;
 use isthmus_model::{Label, Snapshot, SpiffeId, TrustDomain};
 use isthmus_runtime::{SnapshotCell, Stop, error_chain};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -78,9 +79,16 @@ impl Identity {
             tls: self.tls.client_config(&[b"h2"], expected)?,
             server_name: mesh_server_name(),
             controller,
-            identify: Arc::new(|chain| peer_id(chain).ok()),
+            identify: Arc::new(identify),
+            renewed: self.svid.watch(),
         })
     }
+}
+
+/// Reads who is at the other end of a discovery connection.
+pub(crate) fn identify(chain: &[CertificateDer<'_>]) -> Option<PeerIdentity> {
+    let PeerSvid { id, not_after } = peer_svid(chain).ok()?;
+    Some(PeerIdentity { id, not_after })
 }
 
 /// Makes identities and keeps them fresh.

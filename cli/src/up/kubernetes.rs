@@ -31,7 +31,7 @@ mod stub;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 pub(crate) use self::kept::Kept;
-pub(crate) use self::leader::Cluster;
+pub(crate) use self::leader::{Cluster, host_name};
 pub(crate) use self::led::Led;
 pub(crate) use self::world::World;
 

@@ -29,6 +29,7 @@ use crate::up::kubernetes::Cluster;
 use crate::up::{Selection, data_plane, names, ports, ready};
 
 mod controlling;
+mod ending;
 
 /// Runs the selected roles until SIGTERM or SIGINT.
 pub(crate) async fn run(settings: Settings, selection: Selection) -> anyhow::Result<()> {
@@ -231,7 +232,7 @@ impl Process {
             }
         };
         let client = DiscoveryClient::start(ClientOptions {
-            node_name: format!("{name}.{}", settings.cluster),
+            node_name: data_plane::node_name(name, &settings.cluster),
             role,
             workload: subject.0,
             node: NodeInfo {
@@ -353,48 +354,4 @@ impl Process {
         self.board.role("dns");
         Ok(())
     }
-
-    /// Ends everything, the data plane first.
-    async fn end(mut self, delay: Duration, deadline: Duration) {
-        self.readiness.set_waiting("drain", "the process is ending");
-        tokio::time::sleep(delay).await;
-        // The ingress first: its last requests may still need a sidecar.
-        if let Some(ingress) = self.ingress.take() {
-            ingress.drain(deadline).await;
-        }
-        let mut draining = JoinSet::new();
-        for sidecar in self.sidecars.drain(..) {
-            draining.spawn(async move {
-                sidecar.drain(deadline).await;
-            });
-        }
-        while draining.join_next().await.is_some() {}
-        // After those that use the links.
-        if let Some(eastwest) = self.eastwest.take() {
-            eastwest.drain(deadline).await;
-        }
-        if let Some(dns) = self.dns.take() {
-            dns.stop(deadline.min(CONTROL_DEADLINE)).await;
-        }
-        self.background.run(Duration::ZERO).await;
-        if let Some(control) = self.control.take() {
-            control.stop(CONTROL_DEADLINE).await;
-        }
-        if let Some(authorities) = self.authorities.take() {
-            authorities.stop(CONTROL_DEADLINE).await;
-        }
-        if let Some(cluster) = self.cluster.take() {
-            cluster.released(CONTROL_DEADLINE).await;
-        }
-        self.tasks.shutdown().await;
-        for server in self.servers.drain(..) {
-            server.shutdown().await;
-        }
-        if let Some(telemetry) = self.telemetry.take() {
-            telemetry.shutdown(CONTROL_DEADLINE).await;
-        }
-    }
 }
-
-/// Time that each part of the controller side gets to end.
-const CONTROL_DEADLINE: Duration = Duration::from_secs(3);

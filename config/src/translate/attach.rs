@@ -7,11 +7,11 @@
 use isthmus_model::route::RouteParent;
 use isthmus_model::{Hostname, Label, ServiceKey, ServiceScope};
 
-use crate::context::Context;
 use crate::kind::{Kind, ObjectKey};
-use crate::objects::{AllowedNamespaces, Objects, ParentRef, ParentTarget};
+use crate::objects::{AllowedNamespaces, Objects, ParentRef, ParentTarget, Protocol};
 use crate::translate::conditions::Problem;
-use crate::translate::gateways::{Found, Gateways, ListenerOwner, OurListener};
+use crate::translate::gateways::{Found, ListenerOwner, OurListener};
+use crate::translate::outcome::Surroundings;
 use crate::translate::services::object_key;
 
 /// A route that wants to be attached.
@@ -35,6 +35,10 @@ pub(super) enum Attachment {
         /// The listeners it counts at, also those that cannot be used: indexes for
         /// [`crate::translate::Translation::count_route`].
         listeners: Vec<usize>,
+        /// Whether a listener ends what clients speak and opens connections of its own to
+        /// the backends, by their BackendTLSPolicy; what is passed through has no use for
+        /// one.
+        speaks_to_backends: bool,
     },
     /// The Gateway belongs to another controller, which reports on it.
     NotOurs,
@@ -44,24 +48,18 @@ pub(super) enum Attachment {
 
 /// Attaches a route by one of its parentRefs.
 pub(super) fn attach(
-    objects: &Objects,
-    context: &Context,
-    gateways: &Gateways<'_>,
+    around: Surroundings<'_>,
     route: Candidate<'_>,
     parent: &ParentRef,
 ) -> Attachment {
     let no_parent =
         |message: String| Attachment::Refused(Problem::new("NoMatchingParent", message));
     match &parent.target {
-        ParentTarget::Gateway(key) => {
-            attach_to(objects, gateways, (Kind::Gateway, key), route, parent)
-        }
+        ParentTarget::Gateway(key) => attach_to(around, (Kind::Gateway, key), route, parent),
         ParentTarget::ListenerSet(key) => {
-            attach_to(objects, gateways, (Kind::ListenerSet, key), route, parent)
+            attach_to(around, (Kind::ListenerSet, key), route, parent)
         }
-        ParentTarget::Service(service) => {
-            attach_to_service(objects, context, route, parent, service)
-        }
+        ParentTarget::Service(service) => attach_to_service(around, route, parent, service),
         ParentTarget::Unsupported(text) => {
             no_parent(format!("{text} is not a kind of parent here"))
         }
@@ -70,13 +68,12 @@ pub(super) fn attach(
 
 /// Attaches a route to listeners of a Gateway or ListenerSet.
 fn attach_to(
-    objects: &Objects,
-    gateways: &Gateways<'_>,
+    around: Surroundings<'_>,
     (kind, key): (Kind, &ObjectKey),
     route: Candidate<'_>,
     parent: &ParentRef,
 ) -> Attachment {
-    let owner = match gateways.find(kind, key) {
+    let owner = match around.gateways.find(kind, key) {
         Found::Ours(owner) => owner,
         Found::NotOurs => return Attachment::NotOurs,
         Found::Absent => {
@@ -93,12 +90,13 @@ fn attach_to(
     if candidates.is_empty() {
         return refused("NoMatchingParent", "no listener has this name and port");
     }
-    candidates.retain(|ours| allows(objects, owner, ours, route));
+    candidates.retain(|ours| allows(around.objects, owner, ours, route));
     if candidates.is_empty() {
         return refused("NotAllowedByListeners", "no listener allows this route");
     }
     let mut parents = Vec::new();
     let mut listeners = Vec::new();
+    let mut speaks_to_backends = false;
     for ours in candidates {
         let common = match route.hostnames {
             Some(hostnames) => intersection(ours.listener.hostname.as_ref(), hostnames),
@@ -106,6 +104,10 @@ fn attach_to(
         };
         let Some(hostnames) = common else { continue };
         listeners.push(ours.status);
+        speaks_to_backends |= match &ours.listener.protocol {
+            Protocol::Http | Protocol::Https | Protocol::Tcp | Protocol::TlsTerminate => true,
+            Protocol::TlsPassthrough | Protocol::Udp | Protocol::Unsupported(_) => false,
+        };
         if let Some(listener) = ours.resource.clone() {
             parents.push(RouteParent::Listener { listener, hostnames });
         }
@@ -115,7 +117,7 @@ fn attach_to(
         return refused("NoMatchingListenerHostname", message);
     }
     // Spec: a route may be accepted by a listener that cannot be used yet.
-    Attachment::Attached { parents, listeners }
+    Attachment::Attached { parents, listeners, speaks_to_backends }
 }
 
 fn allows(
@@ -155,8 +157,7 @@ fn intersection(listener: Option<&Hostname>, route: &[Hostname]) -> Option<Vec<H
 /// Spec: GEP-1426. A route in another namespace than the service is a consumer route,
 /// which only clients of its namespace see; the data plane has no such routes.
 fn attach_to_service(
-    objects: &Objects,
-    context: &Context,
+    around: Surroundings<'_>,
     route: Candidate<'_>,
     parent: &ParentRef,
     service: &ServiceKey,
@@ -171,10 +172,10 @@ fn attach_to_service(
             format!("{service} is in another namespace: consumer routes are not supported");
         return refused("NotAllowedByListeners", message);
     }
-    let local = object_key(service).and_then(|key| objects.services.get(&key));
+    let local = object_key(service).and_then(|key| around.objects.services.get(&key));
     let ports = match service.scope {
         ServiceScope::Cluster => local.map(|service| &service.ports),
-        ServiceScope::ClusterSet => context.imports.get(service).map(|import| &import.ports),
+        ServiceScope::ClusterSet => around.context.imports.get(service).map(|import| &import.ports),
     };
     let Some(ports) = ports else {
         return refused("NoMatchingParent", format!("{service} does not exist"));
@@ -185,5 +186,10 @@ fn attach_to_service(
         return refused("NoMatchingParent", format!("{service} has no port {port}"));
     }
     let attached = RouteParent::Service { service: service.clone(), port: parent.port };
-    Attachment::Attached { parents: vec![attached], listeners: Vec::new() }
+    // No Gateway is on the way.
+    Attachment::Attached {
+        parents: vec![attached],
+        listeners: Vec::new(),
+        speaks_to_backends: false,
+    }
 }

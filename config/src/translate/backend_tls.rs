@@ -1,7 +1,12 @@
 //! BackendTLSPolicies to how gateways speak TLS to services.
 //!
 //! A policy that cannot be used still counts: its target is never spoken to in clear
-//! text. Conditions are written for each Gateway of ours that sends requests to a target.
+//! text.
+//!
+//! Conditions are written for each ancestor: a Gateway of ours that opens connections to a
+//! target, for a route of whatever kind. So one for an HTTPRoute, GRPCRoute or TCPRoute
+//! counts, and for a TLSRoute where the TLS of clients ends at the listener; one that
+//! passes TLS through or carries datagrams does not, since a policy changes nothing there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +20,7 @@ use crate::objects::{
 };
 use crate::translate::Translation;
 use crate::translate::conditions::{ConditionPart, ConditionType, Problem, Report};
-use crate::translate::routes::Users;
+use crate::translate::outcome::Users;
 use crate::translate::services::object_key;
 
 /// Adds the policies. Of those for one target the older is used, then the first by name.
@@ -23,7 +28,8 @@ use crate::translate::services::object_key;
 /// Spec: BackendTLSPolicySpec.targetRefs; a policy for a port and one for the whole
 /// service are of different targets.
 pub(super) fn translate(objects: &Objects, users: &Users, out: &mut Translation) {
-    let mut policies: Vec<&BackendTlsPolicy> = objects.backend_tls_policies.values().collect();
+    let policies = objects.backend_tls_policies.values().map(AsRef::as_ref);
+    let mut policies: Vec<&BackendTlsPolicy> = policies.collect();
     policies.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
     let mut taken = BTreeMap::new();
     for policy in policies {
@@ -44,20 +50,21 @@ pub(super) fn translate(objects: &Objects, users: &Users, out: &mut Translation)
                 let message = format!("{older} is an older policy for the same target");
                 Problem::new("Conflicted", message)
             });
-            for gateway in users.get(&service).into_iter().flatten() {
+            for gateway in users.of(&service) {
                 let known = ancestors.entry(gateway).or_default();
                 *known = known.take().or_else(|| conflict.clone());
             }
             if conflict.is_none() {
                 taken.insert((service.clone(), port), &policy.key);
-                out.resources.push(Resource::BackendTls(BackendTls {
+                let resource = BackendTls {
                     policy: policy.key.to_string(),
                     service,
                     port,
                     hostname: policy.hostname.clone(),
                     names: policy.names.clone(),
                     roots: roots.clone(),
-                }));
+                };
+                out.resources.push(Resource::BackendTls(resource).into());
             }
         }
         let invalid = match &roots {
@@ -74,6 +81,19 @@ pub(super) fn translate(objects: &Objects, users: &Users, out: &mut Translation)
             report.outcome(&part, ConditionType::ResolvedRefs, references.as_ref());
         }
     }
+}
+
+/// The Services that policies name, whether they exist or not.
+pub(super) fn targets(objects: &Objects) -> BTreeSet<ServiceKey> {
+    let policies = objects.backend_tls_policies.values();
+    let all = policies.flat_map(|policy| policy.targets.iter().map(move |of| (policy, of)));
+    let named = all.filter_map(|(policy, of)| match &of.target {
+        PolicyTargetRef::Service(name) => {
+            Some(ServiceKey::cluster(policy.key.namespace.clone(), name.clone()))
+        }
+        PolicyTargetRef::Unsupported(_) => None,
+    });
+    named.collect()
 }
 
 /// The service and port of a target.

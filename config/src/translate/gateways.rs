@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::kind::{Kind, ObjectKey, ObjectRef};
 use crate::objects::{Gateway, ListenerSet, Objects};
 use crate::translate::conditions::{ConditionPart, ConditionType, Problem, Report};
-use crate::translate::{CONTROLLER_NAME, GatewayStatus, Translation};
+use crate::translate::{CONTROLLER_NAME, GatewayStatus, Named, Translation};
 
 /// Our Gateways and ListenerSets, for routes to attach to.
 #[derive(Default)]
@@ -87,8 +87,9 @@ pub(super) fn translate<'o>(
         }
     }
     let mut gateways = Gateways::default();
+    let all = objects.gateways.values().map(AsRef::as_ref);
     let (mut ours, others): (Vec<&Gateway>, Vec<&Gateway>) =
-        objects.gateways.values().partition(|gateway| is_ours(objects, gateway));
+        all.partition(|gateway| is_ours(objects, gateway));
     others.iter().for_each(|gateway| gateways.insert_other(Kind::Gateway, &gateway.key));
     ours.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
     let mut sets = sets(objects, &mut gateways);
@@ -100,7 +101,7 @@ pub(super) fn translate<'o>(
         one(&mut work, &sets, &mut gateways, out);
     }
     for name in certificates {
-        out.resources.extend(certificate(objects, &name));
+        out.resources.extend(certificate(objects, &name).map(Named::from));
     }
     gateways
 }

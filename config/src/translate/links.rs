@@ -17,7 +17,7 @@ pub(super) fn conditions(
     context: &Context,
     conditions: &mut Vec<ObjectCondition>,
 ) {
-    let mut links: Vec<&ClusterLink> = objects.cluster_links.values().collect();
+    let mut links: Vec<&ClusterLink> = objects.cluster_links.values().map(AsRef::as_ref).collect();
     links.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
     let mut clusters = BTreeMap::new();
     let mut domains = BTreeMap::new();

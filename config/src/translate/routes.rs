@@ -1,98 +1,63 @@
 //! HTTPRoutes and GRPCRoutes to routes of the model.
 
-use std::collections::{BTreeMap, BTreeSet};
+use isthmus_model::{HttpRoute as ModelRoute, HttpRouteKind, Resource};
 
-use isthmus_model::route::{BackendTarget, Filter};
-use isthmus_model::{HttpRoute as ModelRoute, HttpRouteKind, Resource, Rule, ServiceKey};
-
-use crate::context::Context;
-use crate::kind::{Kind, ObjectKey};
-use crate::objects::{HttpRoute, Objects, ParentRef, ParentTarget};
-use crate::translate::Translation;
+use crate::kind::{Kind, ObjectRef};
+use crate::objects::HttpRoute;
 use crate::translate::attach::{Attachment, Candidate, attach};
 use crate::translate::conditions::{ConditionPart, ConditionType, Problem, Report};
-use crate::translate::gateways::Gateways;
+use crate::translate::outcome::{RouteOutcome, Surroundings, mirrored};
 use crate::translate::rules::{RuleOutcome, rules};
 
-/// The Gateways of ours that send requests to a service.
-pub(super) type Users = BTreeMap<ServiceKey, BTreeSet<ObjectKey>>;
-
-/// Adds every HTTPRoute and GRPCRoute that is attached somewhere, and returns which
-/// Gateways use which services.
-pub(super) fn translate(
-    objects: &Objects,
-    context: &Context,
-    gateways: &Gateways<'_>,
-    out: &mut Translation,
-) -> Users {
-    let mut users = Users::new();
-    for route in objects.http_routes.values().chain(objects.grpc_routes.values()) {
-        let kind = match route.kind {
-            HttpRouteKind::Grpc => Kind::GrpcRoute,
-            HttpRouteKind::Http => Kind::HttpRoute,
-        };
-        let candidate =
-            Candidate { kind, namespace: &route.key.namespace, hostnames: Some(&route.hostnames) };
-        let outcome = rules(objects, context, kind, route);
-        let mut parents = Vec::new();
-        let mut counted = BTreeSet::new();
-        for (index, parent) in route.parents.iter().enumerate() {
-            let part = ConditionPart::Parent(index);
-            let mut report = Report::new(kind, &route.key, &mut out.conditions);
-            match attach(objects, context, gateways, candidate, parent) {
-                Attachment::Attached { parents: attached, listeners } => {
-                    parents.extend(attached);
-                    if accepted(route, &outcome, &part, &mut report) {
-                        counted.extend(listeners);
-                        use_services(objects, parent, &outcome.rules, &mut users);
-                    }
-                }
-                Attachment::NotOurs => continue,
-                Attachment::Refused(problem) => {
-                    report.outcome(&part, ConditionType::Accepted, Some(&problem));
-                }
-            }
-            let reference = outcome.references.first();
-            report.outcome(&part, ConditionType::ResolvedRefs, reference);
-        }
-        out.count_route(&counted);
-        if !parents.is_empty() {
-            out.resources.push(Resource::HttpRoute(ModelRoute {
-                kind: route.kind,
-                name: route.key.to_string(),
-                created: route.created,
-                parents,
-                rules: outcome.rules,
-            }));
-        }
-    }
-    users
-}
-
-fn use_services(objects: &Objects, parent: &ParentRef, rules: &[Rule], users: &mut Users) {
-    let gateway = match &parent.target {
-        ParentTarget::Gateway(key) => Some(key),
-        ParentTarget::ListenerSet(key) => {
-            objects.listener_sets.get(key).and_then(|set| set.gateway.as_ref())
-        }
-        ParentTarget::Service(_) | ParentTarget::Unsupported(_) => None,
+/// Translates one HTTPRoute or GRPCRoute.
+pub(super) fn translate(around: Surroundings<'_>, route: &HttpRoute) -> RouteOutcome {
+    let objects = around.objects;
+    let kind = match route.kind {
+        HttpRouteKind::Grpc => Kind::GrpcRoute,
+        HttpRouteKind::Http => Kind::HttpRoute,
     };
-    let Some(gateway) = gateway else { return };
-    for rule in rules {
-        let mirrors = rule.filters.iter().filter_map(|filter| match filter {
-            Filter::Mirror(mirror) => Some(&mirror.target),
-            Filter::Cors(_)
-            | Filter::Redirect(_)
-            | Filter::RequestHeaders(_)
-            | Filter::ResponseHeaders(_)
-            | Filter::Rewrite(_) => None,
-        });
-        for target in rule.backends.iter().map(|backend| &backend.target).chain(mirrors) {
-            if let BackendTarget::Service { service, .. } = target {
-                users.entry(service.clone()).or_default().insert(gateway.clone());
+    let candidate =
+        Candidate { kind, namespace: &route.key.namespace, hostnames: Some(&route.hostnames) };
+    let found = rules(objects, around.context, kind, route);
+    let mut outcome = RouteOutcome::new(ObjectRef::namespaced(kind, &route.key), objects);
+    let mut conditions = Vec::new();
+    let mut parents = Vec::new();
+    for (index, parent) in route.parents.iter().enumerate() {
+        let part = ConditionPart::Parent(index);
+        let mut report = Report::new(kind, &route.key, &mut conditions);
+        match attach(around, candidate, parent) {
+            Attachment::Attached { parents: attached, listeners, .. } => {
+                parents.extend(attached);
+                if accepted(route, &found, &part, &mut report) {
+                    outcome.count(listeners);
+                    outcome.use_gateway(objects, parent);
+                }
+            }
+            Attachment::NotOurs => continue,
+            Attachment::Refused(problem) => {
+                report.outcome(&part, ConditionType::Accepted, Some(&problem));
             }
         }
+        report.outcome(&part, ConditionType::ResolvedRefs, found.references.first());
     }
+    outcome.say(conditions);
+    if !outcome.gateways.is_empty() {
+        for rule in &found.rules {
+            outcome.use_services(rule.backends.iter().map(|backend| &backend.target));
+            outcome.use_services(rule.filters.iter().filter_map(mirrored));
+        }
+    }
+    if !parents.is_empty() {
+        let route = ModelRoute {
+            kind: route.kind,
+            name: route.key.to_string(),
+            created: route.created,
+            parents,
+            rules: found.rules,
+        };
+        outcome.resource = Some(Resource::HttpRoute(route).into());
+    }
+    outcome
 }
 
 /// Spec: a route whose rules are all unusable is not accepted; one with some unusable

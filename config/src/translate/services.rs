@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use isthmus_model::endpoint::PortEndpoints;
 use isthmus_model::{
-    Endpoint, EndpointId, EndpointTarget, Endpoints, Health, Locality, MeshPort, Service,
-    ServiceKey, ServicePort,
+    Endpoint, EndpointId, EndpointTarget, Endpoints, Health, Locality, MeshPort, Resource, Service,
+    ServiceKey, ServicePort, TrustDomain,
 };
 
-use crate::context::Context;
+use crate::context::{Context, Workload};
 use crate::kind::{Kind, ObjectKey};
 use crate::objects::{
     self, EndpointConditions, EndpointSlice, Objects, ServiceExport, ServiceType, SliceEndpoint,
@@ -17,6 +18,8 @@ use crate::objects::{
 use crate::translate::conditions::{
     ConditionPart, ConditionType, ObjectCondition, Problem, Report,
 };
+use crate::translate::kept::Kept;
+use crate::translate::{Named, Translation};
 
 /// A Service of this cluster with its endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub fn exported_services(
     objects: &Objects,
     context: &Context,
 ) -> BTreeMap<ServiceKey, LocalService> {
-    let exports = objects.service_exports.values();
+    let exports = objects.service_exports.values().map(AsRef::as_ref);
     let key = |export: &ServiceExport| {
         ServiceKey::cluster(export.key.namespace.clone(), export.service.clone())
     };
@@ -52,12 +55,124 @@ pub fn exported_services(
     selected(objects, context, |service| exported.contains(service))
 }
 
+/// The Services of one state after the other, as resources.
+#[derive(Debug, Default)]
+pub(super) struct Services {
+    kept: Kept<objects::Service, ServiceOutcome>,
+    /// Those of the outcomes, in order of their keys.
+    resources: Vec<Named>,
+    before: Option<Before>,
+}
+
+/// What the outcomes were made from besides each Service and its slices.
+#[derive(Debug)]
+struct Before {
+    objects: Objects,
+    trust_domain: TrustDomain,
+    locality: Locality,
+    workloads: Vec<Workload>,
+}
+
+/// What came of one Service.
+#[derive(Debug)]
+struct ServiceOutcome {
+    slices: Vec<Arc<EndpointSlice>>,
+    /// The service and its endpoints; `None` when it cannot be routed to.
+    resources: Option<[Named; 2]>,
+}
+
+impl Services {
+    /// Adds the Services and their endpoints.
+    pub(super) fn translate(
+        &mut self,
+        objects: &Objects,
+        context: &Context,
+        out: &mut Translation,
+    ) {
+        let places = self.before.as_ref().filter(|before| before.has_places(context));
+        let is_same = |kind| places.is_some_and(|before| before.objects.is_same(objects, kind));
+        if !is_same(Kind::Service) || !is_same(Kind::EndpointSlice) {
+            let has_places = places.is_some();
+            let slices = slices(objects, |_| true);
+            let own = |key: &ServiceKey| slices.get(key).map(Vec::as_slice).unwrap_or_default();
+            let is_current = |service: &objects::Service, outcome: &ServiceOutcome| {
+                let now = own(&service.service);
+                let pairs = || outcome.slices.iter().zip(now);
+                has_places
+                    && outcome.slices.len() == now.len()
+                    && pairs().all(|(before, now)| Arc::ptr_eq(before, now))
+            };
+            self.kept.turn(&objects.services, is_current, |service, before| {
+                let slices = own(&service.service);
+                let local = (!service.is_derived()).then(|| local(service, slices, context));
+                let [before_service, before_endpoints] =
+                    match before.and_then(|before| before.resources) {
+                        Some(before) => before.map(Some),
+                        None => [None, None],
+                    };
+                let resources = local.flatten().map(|local| {
+                    let service = Named::from(Resource::Service(local.service));
+                    let endpoints = Named::from(Resource::Endpoints(local.endpoints));
+                    [service.or_same(before_service), endpoints.or_same(before_endpoints)]
+                });
+                let slices = slices.iter().map(|slice| Arc::clone(slice)).collect();
+                ServiceOutcome { slices, resources }
+            });
+            let resources = self.kept.outcomes().filter_map(|outcome| outcome.resources.clone());
+            self.resources = resources.flatten().collect();
+            self.resources.sort_by(|a, b| a.key.cmp(&b.key));
+            if !has_places {
+                self.before = Some(Before::new(objects, context));
+            }
+        }
+        if let Some(before) = &mut self.before {
+            before.objects = objects.clone();
+        }
+        out.resources.extend_from_slice(&self.resources);
+    }
+}
+
+impl Before {
+    fn new(objects: &Objects, context: &Context) -> Self {
+        Self {
+            objects: objects.clone(),
+            trust_domain: context.trust_domain.clone(),
+            locality: context.locality.clone(),
+            workloads: context.workloads.clone(),
+        }
+    }
+
+    /// Whether endpoints are at the same places with the same identities.
+    fn has_places(&self, context: &Context) -> bool {
+        self.trust_domain == context.trust_domain
+            && self.locality == context.locality
+            && self.workloads == context.workloads
+    }
+}
+
 fn selected(
     objects: &Objects,
     context: &Context,
     is_wanted: impl Fn(&ServiceKey) -> bool,
 ) -> BTreeMap<ServiceKey, LocalService> {
-    let mut slices: BTreeMap<ServiceKey, Vec<&EndpointSlice>> = BTreeMap::new();
+    let slices = slices(objects, &is_wanted);
+    let mut found = BTreeMap::new();
+    let services = objects.services.values().filter(|service| !service.is_derived());
+    for service in services.filter(|service| is_wanted(&service.service)) {
+        let own = slices.get(&service.service).map(Vec::as_slice).unwrap_or_default();
+        if let Some(local) = local(service, own, context) {
+            found.insert(service.service.clone(), local);
+        }
+    }
+    found
+}
+
+/// The slices of Services, by Service.
+fn slices(
+    objects: &Objects,
+    is_wanted: impl Fn(&ServiceKey) -> bool,
+) -> BTreeMap<ServiceKey, Vec<&Arc<EndpointSlice>>> {
+    let mut slices: BTreeMap<ServiceKey, Vec<&Arc<EndpointSlice>>> = BTreeMap::new();
     for slice in objects.endpoint_slices.values() {
         if let Some(service) = &slice.service {
             let key = ServiceKey::cluster(slice.key.namespace.clone(), service.clone());
@@ -66,29 +181,30 @@ fn selected(
             }
         }
     }
-    let mut found = BTreeMap::new();
-    let services = objects.services.values().filter(|service| !service.is_derived());
-    for service in services.filter(|service| is_wanted(&service.service)) {
-        let (addresses, headless) = match &service.service_type {
-            ServiceType::ClusterIp(addresses) => (addresses.clone(), false),
-            ServiceType::ExternalName(_) => continue,
-            ServiceType::Headless => (Vec::new(), true),
-        };
-        let key = service.service.clone();
-        let own = slices.get(&key).map(Vec::as_slice).unwrap_or_default();
-        let local = LocalService {
-            endpoints: endpoints(service, own, context),
-            service: Service {
-                key: key.clone(),
-                addresses,
-                headless,
-                ports: service.ports.clone(),
-                clusters: Vec::new(),
-            },
-        };
-        found.insert(key, local);
-    }
-    found
+    slices
+}
+
+/// A Service with its endpoints; `None` when it cannot be routed to.
+fn local(
+    service: &objects::Service,
+    slices: &[&Arc<EndpointSlice>],
+    context: &Context,
+) -> Option<LocalService> {
+    let (addresses, headless) = match &service.service_type {
+        ServiceType::ClusterIp(addresses) => (addresses.clone(), false),
+        ServiceType::ExternalName(_) => return None,
+        ServiceType::Headless => (Vec::new(), true),
+    };
+    Some(LocalService {
+        endpoints: endpoints(service, slices, context),
+        service: Service {
+            key: service.service.clone(),
+            addresses,
+            headless,
+            ports: service.ports.clone(),
+            clusters: Vec::new(),
+        },
+    })
 }
 
 /// Conditions of Services that cannot be routed to.
@@ -105,7 +221,7 @@ pub(super) fn conditions(objects: &Objects, conditions: &mut Vec<ObjectCondition
 
 fn endpoints(
     service: &objects::Service,
-    slices: &[&EndpointSlice],
+    slices: &[&Arc<EndpointSlice>],
     context: &Context,
 ) -> Endpoints {
     let mut ports = Vec::with_capacity(service.ports.len());

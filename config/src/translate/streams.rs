@@ -1,39 +1,18 @@
 //! TCPRoutes, TLSRoutes and UDPRoutes to routes of the model.
 
-use std::collections::BTreeSet;
-
 use isthmus_model::route::{Backend, BackendTarget};
 use isthmus_model::{Resource, StreamRoute as ModelRoute, StreamRouteKind, Transport};
 
-use crate::context::Context;
-use crate::kind::Kind;
-use crate::objects::{Objects, StreamRoute};
-use crate::translate::Translation;
+use crate::kind::{Kind, ObjectRef};
+use crate::objects::StreamRoute;
 use crate::translate::attach::{Attachment, Candidate, attach};
 use crate::translate::backends::Resolver;
 use crate::translate::conditions::{ConditionPart, ConditionType, Problem, Report};
-use crate::translate::gateways::Gateways;
+use crate::translate::outcome::{RouteOutcome, Surroundings};
 
-/// Adds every TCPRoute, TLSRoute and UDPRoute that is attached somewhere.
-pub(super) fn translate(
-    objects: &Objects,
-    context: &Context,
-    gateways: &Gateways<'_>,
-    out: &mut Translation,
-) {
-    let all = objects.tcp_routes.values();
-    for route in all.chain(objects.tls_routes.values()).chain(objects.udp_routes.values()) {
-        one(objects, context, gateways, route, out);
-    }
-}
-
-fn one(
-    objects: &Objects,
-    context: &Context,
-    gateways: &Gateways<'_>,
-    route: &StreamRoute,
-    out: &mut Translation,
-) {
+/// Translates one TCPRoute, TLSRoute or UDPRoute.
+pub(super) fn translate(around: Surroundings<'_>, route: &StreamRoute) -> RouteOutcome {
+    let objects = around.objects;
     let (kind, transport, hostnames) = match route.kind {
         StreamRouteKind::Tcp => (Kind::TcpRoute, Transport::Tcp, None),
         StreamRouteKind::Tls => (Kind::TlsRoute, Transport::Tcp, Some(route.hostnames.as_slice())),
@@ -41,17 +20,21 @@ fn one(
     };
     let namespace = &route.key.namespace;
     let candidate = Candidate { kind, namespace, hostnames };
-    let resolver = Resolver { objects, context, kind, namespace, transport };
+    let resolver = Resolver { objects, context: around.context, kind, namespace, transport };
     let (backends, unusable) = backends(&resolver, route);
+    let mut outcome = RouteOutcome::new(ObjectRef::namespaced(kind, &route.key), objects);
+    let mut conditions = Vec::new();
     let mut parents = Vec::new();
-    let mut counted = BTreeSet::new();
     for (index, parent) in route.parents.iter().enumerate() {
         let part = ConditionPart::Parent(index);
-        let mut report = Report::new(kind, &route.key, &mut out.conditions);
-        let refusal = match attach(objects, context, gateways, candidate, parent) {
-            Attachment::Attached { parents: attached, listeners } => {
+        let mut report = Report::new(kind, &route.key, &mut conditions);
+        let refusal = match attach(around, candidate, parent) {
+            Attachment::Attached { parents: attached, listeners, speaks_to_backends } => {
                 parents.extend(attached);
-                counted.extend(listeners);
+                outcome.count(listeners);
+                if speaks_to_backends {
+                    outcome.use_gateway(objects, parent);
+                }
                 None
             }
             Attachment::NotOurs => continue,
@@ -60,16 +43,21 @@ fn one(
         report.outcome(&part, ConditionType::Accepted, refusal.as_ref());
         report.outcome(&part, ConditionType::ResolvedRefs, unusable.as_ref());
     }
-    out.count_route(&counted);
+    outcome.say(conditions);
+    if !outcome.gateways.is_empty() {
+        outcome.use_services(backends.iter().map(|backend| &backend.target));
+    }
     if !parents.is_empty() {
-        out.resources.push(Resource::StreamRoute(ModelRoute {
+        let route = ModelRoute {
             kind: route.kind,
             name: route.key.to_string(),
             created: route.created,
             parents,
             backends,
-        }));
+        };
+        outcome.resource = Some(Resource::StreamRoute(route).into());
     }
+    outcome
 }
 
 /// The backends, and the first problem of one that cannot be used: its share is refused.

@@ -17,10 +17,15 @@ pub(super) fn objects(text: &str) -> Arc<Objects> {
     Arc::clone(index.objects())
 }
 
+/// The resources, in order.
+pub(super) fn resources(translation: &Translation) -> impl Iterator<Item = &Resource> {
+    translation.resources.iter().map(|named| named.resource.as_ref())
+}
+
 /// The listeners, in order.
 pub(super) fn listeners(translation: &Translation) -> Vec<&Listener> {
     let mut found = Vec::new();
-    for resource in &translation.resources {
+    for resource in resources(translation) {
         if let Resource::Listener(listener) = resource {
             found.push(listener);
         }

@@ -136,7 +136,9 @@ mod tests {
         let outcome = index.apply(&SourceDocument::split("t.yaml", &text), 7);
         match outcome.errors.first() {
             Some(error) => Err(error.to_string()),
-            None => Ok(index.objects().gateway_parameters.values().next().unwrap().clone()),
+            None => {
+                Ok(index.objects().gateway_parameters.values().next().unwrap().as_ref().clone())
+            }
         }
     }
 

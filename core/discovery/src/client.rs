@@ -2,13 +2,16 @@
 //!
 //! It starts from the state file, so the snapshot is there at once even if no controller
 //! ever is; it reconnects for ever with growing, jittered pauses; and whatever happens to
-//! the stream, the last good state goes on serving. Snapshots are built in this task, away
+//! the stream, the last good state goes on serving. A renewed certificate is shown on a new
+//! stream, which takes over without a gap (`streams`). Snapshots are built in this task, away
 //! from the request path, and a delta is acknowledged only once its snapshot is in place:
 //! while one is built, further changes collapse at the controller.
 
 mod on_demand;
 
-mod port;
+pub(crate) mod port;
+
+mod streams;
 
 mod task;
 
@@ -75,6 +78,9 @@ pub struct GrpcTransport {
     pub controller: SpiffeId,
     /// Reads the identity of the verified controller.
     pub identify: IdentifyPeer,
+    /// Changes when `tls` presents another certificate than before, which a new stream
+    /// then shows to the controller.
+    pub renewed: watch::Receiver<u64>,
 }
 
 impl fmt::Debug for GrpcTransport {
@@ -97,7 +103,7 @@ pub struct ClientLimits {
     pub names_max: usize,
     /// How long [`OnDemand::want`] waits. Default: 2 s.
     pub want_timeout: Duration,
-    /// The longest pause between two attempts to connect. Default: 10 s.
+    /// The longest pause between two attempts to connect. Default: 3 s.
     pub reconnect_max: Duration,
     /// How long changes are collected before the state file is written. Default: 1 s.
     pub save_delay: Duration,
@@ -110,7 +116,7 @@ impl Default for ClientLimits {
             absent: Duration::from_secs(5),
             names_max: 4096,
             want_timeout: Duration::from_secs(2),
-            reconnect_max: Duration::from_secs(10),
+            reconnect_max: Duration::from_secs(3),
             save_delay: Duration::from_secs(1),
         }
     }
@@ -214,11 +220,7 @@ impl DiscoveryClient {
     /// Tells the controller what the links look like; the latest report counts, and is
     /// repeated after a reconnect.
     pub fn report(&self, links: Vec<LinkReport>) {
-        self.links.send_if_modified(|current| {
-            let changed = *current != links;
-            *current = links;
-            changed
-        });
+        self.links.send_replace(links);
     }
 
     /// How the client is doing.

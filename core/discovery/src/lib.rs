@@ -55,5 +55,5 @@ pub use crate::client::{
 };
 pub use crate::hub::{PublishError, Publisher, PublisherHandle, SubscriberStatus};
 pub use crate::message::{Epoch, LinkReport, NodeReport, Rejection};
-pub use crate::node::{NodeRole, WorkloadName};
-pub use crate::server::{DiscoveryServer, IdentifyPeer, ServerOptions};
+pub use crate::node::{NODE_NAME_BYTES_MAX, NodeRole, WorkloadName};
+pub use crate::server::{DiscoveryServer, IdentifyPeer, PeerIdentity, ServerOptions};

@@ -119,7 +119,7 @@ pub(crate) struct NodeIdentity {
 }
 
 /// Bytes in the name of a node.
-pub(crate) const NODE_NAME_BYTES_MAX: usize = 253;
+pub const NODE_NAME_BYTES_MAX: usize = 253;
 
 #[cfg(test)]
 mod tests {

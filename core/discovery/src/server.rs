@@ -3,19 +3,24 @@
 //! The accept loop never ends on an error: it pauses and goes on, since a controller that
 //! has run out of descriptors must serve again once it has some. Connections are bounded,
 //! handshakes have a deadline, and a peer without a certificate never gets past TLS.
+//!
+//! A stream ends when the certificate that opened it does: what a peer has not proved
+//! again it is not told. Its client has opened another one by then (`client/stream.rs`).
+
+mod life;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use isthmus_model::{SpiffeId, TrustDomain};
-use isthmus_runtime::Accepting;
+use isthmus_runtime::{Accepting, clock};
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -27,15 +32,25 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::Service;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::life::{Life, end_of_stream};
 use crate::executor::ConnectionTasks;
 use crate::hub::PublisherHandle;
 use crate::hub::session::{Authority, DELTAS_QUEUED, SessionError};
 use crate::wire::proto::discovery_server::{Discovery, DiscoveryServer as GrpcService};
 use crate::wire::{ClientAssembler, MESSAGE_BYTES_MAX, encode, proto};
 
-/// Reads the SPIFFE ID of a peer from its verified chain, leaf first; `None` when the leaf
-/// has none.
-pub type IdentifyPeer = Arc<dyn Fn(&[CertificateDer<'_>]) -> Option<SpiffeId> + Send + Sync>;
+/// Reads who a peer is from its verified chain, leaf first; `None` when the leaf does not
+/// say.
+pub type IdentifyPeer = Arc<dyn Fn(&[CertificateDer<'_>]) -> Option<PeerIdentity> + Send + Sync>;
+
+/// What a peer has proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// Who it is.
+    pub id: SpiffeId,
+    /// The last moment at which its certificate is valid.
+    pub not_after: SystemTime,
+}
 
 /// What the server needs.
 #[derive(Clone)]
@@ -150,25 +165,31 @@ async fn connection(
         .await
         .map_err(|_| ConnectionError::Timeout)?
         .map_err(|source| ConnectionError::Tls { source })?;
-    let identity = identity(&stream, &options).ok_or(ConnectionError::NoIdentity)?;
-    let authority = Authority::Peer { identity, own: options.trust_domain };
-    let grpc = GrpcService::new(Streams { authority, publisher: options.publisher })
+    let peer = identity(&stream, &options).ok_or(ConnectionError::NoIdentity)?;
+    let until = end_of_stream(clock::now(), clock::wall(), peer.not_after);
+    let authority = Authority::Peer { identity: peer.id, own: options.trust_domain, until };
+    let life = Life::new();
+    let streams = Streams { authority, publisher: options.publisher, life: life.clone() };
+    let grpc = GrpcService::new(streams)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     // A clone of the service is cheap, and each request needs its own.
     let service = service_fn(move |request| grpc.clone().call(request));
-    http2::Builder::new(ConnectionTasks::default())
+    let serving = http2::Builder::new(ConnectionTasks::default())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .keep_alive_timeout(KEEP_ALIVE)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-        .map_err(|source| ConnectionError::Http { source })
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // Which goes first does not matter: both are the end.
+        outcome = serving => outcome.map_err(|source| ConnectionError::Http { source }),
+        () = life.end() => Ok(()),
+    }
 }
 
-fn identity(stream: &TlsStream<TcpStream>, options: &ServerOptions) -> Option<SpiffeId> {
+fn identity(stream: &TlsStream<TcpStream>, options: &ServerOptions) -> Option<PeerIdentity> {
     let (_, session) = stream.get_ref();
     (options.identify)(session.peer_certificates()?)
 }
@@ -178,6 +199,7 @@ fn identity(stream: &TlsStream<TcpStream>, options: &ServerOptions) -> Option<Sp
 struct Streams {
     authority: Authority,
     publisher: PublisherHandle,
+    life: Life,
 }
 
 #[tonic::async_trait]
@@ -189,7 +211,10 @@ impl Discovery for Streams {
         request: Request<Streaming<proto::ClientMessage>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
         let mut assembler = ClientAssembler::default();
+        // The session owns what it reads from, so this is dropped with the session.
+        let guard = self.life.stream();
         let incoming = request.into_inner().filter_map(move |message| {
+            let _ = &guard;
             let message = match message {
                 Ok(message) => assembler
                     .handle(message)
@@ -216,6 +241,7 @@ fn status(error: &SessionError) -> Status {
     let text = error.to_string();
     match error {
         SessionError::Closed => Status::unavailable(text),
+        SessionError::Expired => Status::unauthenticated(text),
         SessionError::Full => Status::resource_exhausted(text),
         SessionError::HelloTimeout | SessionError::NoHello | SessionError::Protocol { .. } => {
             Status::invalid_argument(text)
@@ -234,8 +260,8 @@ pub const CONNECTIONS_MAX: usize = 8192;
 /// How long a peer may take for TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Streams of one connection; a proxy needs one, and a second while it reconnects.
-const STREAMS_MAX: u32 = 2;
+/// Streams of one connection; who opens another one connects again.
+const STREAMS_MAX: u32 = 1;
 
 /// Bytes in the headers of a request.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;

@@ -2,6 +2,7 @@
 //!
 //! The order is zone, then region, then everything else; inside each of these the own
 //! cluster goes first and remote clusters follow by *measured* link round-trip time.
+//! Clusters whose controller is silent come after all of these: see [`Distance::unheard`].
 //! Traffic uses the first tier that has a usable endpoint, so it leaves a tier only when
 //! that tier is gone and returns as soon as it is back.
 
@@ -42,6 +43,14 @@ pub struct Tier {
 pub struct Distance {
     /// Endpoints that are ending come after every endpoint that is ready.
     pub draining: bool,
+    /// Whether the lease of the endpoint's cluster has expired while its link is up.
+    ///
+    /// Its controller is gone, or its API server is, and what is known of it grows old; its
+    /// gateway answers and refuses endpoints that are gone. Such endpoints come after every
+    /// one that is vouched for, and serve where there is none: a service that only this
+    /// cluster has must not fail with the control plane. A cluster that is cut off is out
+    /// by its link, long before its lease ends.
+    pub unheard: bool,
     /// Zone, region, or neither is shared with the caller.
     pub closeness: Closeness,
     /// Own cluster, or the link's distance.
@@ -74,8 +83,7 @@ pub enum LinkDistance {
 impl Assignment {
     /// Orders the endpoints of one port as seen from `locality`.
     ///
-    /// Remote endpoints of a cluster whose link is down or whose lease has expired are in
-    /// no tier.
+    /// Remote endpoints of a cluster whose link is down are in no tier.
     pub fn build(
         service: &ServiceKey,
         port: &ServicePort,
@@ -108,21 +116,19 @@ fn distance(
         Health::Draining => true,
         Health::NotReady => return None,
     };
-    let link = match &endpoint.target {
-        EndpointTarget::Local { .. } => LinkDistance::Own,
+    let (unheard, link) = match &endpoint.target {
+        EndpointTarget::Local { .. } => (false, LinkDistance::Own),
         EndpointTarget::Remote { cluster, .. } => {
             let peer = peers.get(cluster)?;
-            if !peer.lease_valid {
-                return None;
-            }
             peer.link.transport?;
-            match peer.link.rtt_micros {
+            let link = match peer.link.rtt_micros {
                 Some(rtt) => LinkDistance::Measured(rtt, cluster.clone()),
                 None => LinkDistance::Unmeasured(cluster.clone()),
-            }
+            };
+            (!peer.lease_valid, link)
         }
     };
-    Some(Distance { draining, closeness: closeness(&endpoint.locality, from), link })
+    Some(Distance { draining, unheard, closeness: closeness(&endpoint.locality, from), link })
 }
 
 fn closeness(a: &Locality, b: &Locality) -> Closeness {
@@ -215,16 +221,28 @@ mod tests {
     }
 
     #[test]
-    fn clusters_without_link_or_lease_are_out() {
+    fn clusters_without_a_link_are_out() {
         let here = || Locality::new("us-east", "a");
         let tiers = order(
             vec![
                 endpoint("cut", Some("cut"), here(), Health::Ready),
-                endpoint("expired", Some("expired"), here(), Health::Ready),
                 endpoint("unknown", Some("unknown"), here(), Health::Ready),
             ],
-            vec![peer("cut", Some(1), false, true), peer("expired", Some(1), true, false)],
+            vec![peer("cut", Some(1), false, true)],
         );
         assert!(tiers.is_empty());
+    }
+
+    #[test]
+    fn a_cluster_without_a_lease_serves_what_no_other_has() {
+        let (here, far) = (|| Locality::new("us-east", "a"), || Locality::new("eu", "x"));
+        let peers =
+            || vec![peer("silent", Some(1), true, false), peer("heard", Some(9), true, true)];
+        let silent = || endpoint("silent", Some("silent"), here(), Health::Ready);
+        let heard = endpoint("heard", Some("heard"), far(), Health::Ready);
+        let ending = endpoint("ending", Some("heard"), far(), Health::Draining);
+        let tiers = order(vec![silent(), heard, ending], peers());
+        assert_eq!(tiers.concat(), ["heard", "silent", "ending"]);
+        assert_eq!(order(vec![silent()], peers()), [["silent"]]);
     }
 }

@@ -24,7 +24,7 @@ pub struct Peer {
     pub locality: Locality,
     /// What the link looks like now, as the local gateway reported it.
     pub link: LinkState,
-    /// Whether the peer's lease is valid; its endpoints are out of selection otherwise.
+    /// Whether the peer's lease is valid; its endpoints are a last resort otherwise.
     pub lease_valid: bool,
 }
 

@@ -176,9 +176,10 @@ pub fn explain_assignment(assignment: &Assignment, trail: &mut Trail) {
                 stage: "endpoint",
                 object: format!("{} ({})", endpoint.id, endpoint.locality),
                 outcome: format!(
-                    "tier {number}: {:?}, {:?}{}{}",
+                    "tier {number}: {:?}, {:?}{}{}{}",
                     tier.distance.closeness,
                     tier.distance.link,
+                    if tier.distance.unheard { ", its controller is silent" } else { "" },
                     if tier.distance.draining { ", draining" } else { "" },
                     if number == 0 { ", takes requests now" } else { "" },
                 ),

@@ -8,7 +8,7 @@ use isthmus_config::objects::{
     SessionAffinity as ConfigAffinity,
 };
 use isthmus_config::{
-    Context, GatewayStatus, ListenerStatus, ObjectCondition, Objects, exported_services, translate,
+    Context, GatewayStatus, ListenerStatus, ObjectCondition, Objects, Translator, exported_services,
 };
 use isthmus_model::{ClusterId, Label, Resource, ResourceKey, ServiceKey, TrustDomain};
 
@@ -76,14 +76,22 @@ pub enum LinkRefused {
 }
 
 /// Decides everything that is published.
-pub fn plan(configuration: &Configuration, inputs: &Inputs<'_>) -> Plan {
+///
+/// The translator decides nothing: it is what the translations of a controller share, and
+/// one that has translated other states gives the same plan as a new one.
+pub fn plan(
+    configuration: &Configuration,
+    inputs: &Inputs<'_>,
+    translator: &mut Translator,
+) -> Plan {
     let mut federated = federate(inputs);
     let context = Context { imports: federated.imports.clone(), ..configuration.context.clone() };
-    let translation = translate(&configuration.objects, &context);
-    let mut resources = std::mem::take(&mut federated.resources);
-    for resource in translation.resources {
-        resources.entry(resource.key()).or_insert_with(|| Arc::new(resource));
-    }
+    let translation = translator.translate(&configuration.objects, &context);
+    // As one sequence, mostly in order: a map of many thousand is made from it sooner than
+    // entry by entry. Of two with one key the last is taken, which is that of federation.
+    let named = translation.resources.into_iter().map(|named| (named.key, named.resource));
+    let federation = std::mem::take(&mut federated.resources);
+    let resources = named.chain(federation).collect();
     Plan {
         resources,
         federated,

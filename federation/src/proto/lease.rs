@@ -4,8 +4,8 @@
 //! Never ──renew──▶ Valid ──time──▶ Expired ──renew──▶ Valid
 //! ```
 //!
-//! While a lease is not valid the peer's endpoints are out of selection; what it exported
-//! is kept. A lease is renewed only by a heartbeat with a higher sequence, so a replayed
+//! While a lease is not valid the peer's endpoints are chosen only where no other cluster has
+//! any (`isthmus_model::locality`); what it exported is kept. A lease is renewed only by a heartbeat with a higher sequence, so a replayed
 //! one renews nothing.
 
 use std::time::{Duration, Instant};

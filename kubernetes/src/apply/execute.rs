@@ -6,8 +6,14 @@
 //! ([`held`]). A server that hangs, or an admission webhook of it, must not keep news of
 //! other objects waiting either, so one plan has [`PLAN_MAX`] in all.
 //!
+//! A status may be planned on a version of its object ([`crate::apply::plan_status`]), and
+//! the server refuses it when somebody has written meanwhile. That is no failure: it is
+//! withheld, the watch brings the newer object, and the plan on that is sent at once.
+//!
 //! An object that is new to us is looked at before it is written: one that somebody else
 //! has made under the name is left alone, and the failure says so.
+
+mod answer;
 
 mod held;
 
@@ -23,7 +29,8 @@ use kube::{Client, api::PropagationPolicy};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use crate::apply::execute::held::Held;
+use crate::apply::execute::answer::{Verdict, backoff, hint, is_outdated, verdict};
+use crate::apply::execute::held::{Held, Refusal};
 use crate::apply::{Action, FIELD_MANAGER, HASH_ANNOTATION, MANAGED_LABEL, ObjectId, Plan};
 use crate::discovery::{self, Served};
 
@@ -36,21 +43,23 @@ pub struct Report {
     pub deleted: usize,
     /// Writes to objects that had gone meanwhile.
     pub gone: usize,
-    /// Writes that were not tried, because the leadership or the plan's time had ended.
-    pub withheld: usize,
+    /// The objects of writes that have not been carried out and have not failed: the
+    /// leadership or the plan's time had ended, or somebody else had written the object
+    /// after it was observed.
+    pub withheld: Vec<ObjectId>,
     /// Writes that have failed, with those that still wait because they failed before; the
     /// next plan has them again.
     pub failures: Vec<Failure>,
 }
 
 impl Report {
-    fn count(&mut self, outcome: Outcome) {
+    fn count(&mut self, id: &ObjectId, outcome: Outcome) {
         match outcome {
             Outcome::Applied => self.applied += 1,
             Outcome::Deleted => self.deleted += 1,
             Outcome::Failed(failure) => self.failures.push(failure),
             Outcome::Gone => self.gone += 1,
-            Outcome::Withheld => self.withheld += 1,
+            Outcome::Outdated | Outcome::Withheld => self.withheld.push(id.clone()),
         }
     }
 }
@@ -79,15 +88,9 @@ enum Outcome {
     Deleted,
     Failed(Failure),
     Gone,
+    /// The write was planned on an older version of the object.
+    Outdated,
     Withheld,
-}
-
-/// What an answer means for a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Fail,
-    Gone,
-    Retry,
 }
 
 impl Executor {
@@ -112,21 +115,29 @@ impl Executor {
         let limits = Limits { may_write: &may_write, end: started + PLAN_MAX };
         let mut unknown = BTreeSet::new();
         for action in &plan.actions {
-            if let Some(failure) = self.held.failure_of(started, action) {
-                report.failures.push(failure.clone());
-                continue;
+            match self.held.refusal_of(started, action) {
+                Some(Refusal::Failed(failure)) => {
+                    report.failures.push(failure.clone());
+                    continue;
+                }
+                Some(Refusal::Outdated) => {
+                    report.withheld.push(action.id().clone());
+                    continue;
+                }
+                None => {}
             }
             // A server that hangs is asked once for each kind, and not once for each object.
             let kind = (&action.id().api_version, &action.id().kind);
             if unknown.contains(&kind) {
-                report.withheld += 1;
+                report.withheld.push(action.id().clone());
                 continue;
             }
             match self.served(action.id()).await {
                 Ok(served) => ready.push((action, served)),
                 Err(failure) => {
                     unknown.insert(kind);
-                    self.held.handle(clock::now(), action, Some(&failure));
+                    let refusal = Refusal::Failed(failure.clone());
+                    self.held.handle(clock::now(), action, Some(refusal));
                     report.failures.push(failure);
                 }
             }
@@ -142,17 +153,17 @@ impl Executor {
             let outcomes = stream::iter(tries).buffered(CONCURRENCY);
             let mut outcomes = outcomes.zip(stream::iter(&part));
             while let Some((outcome, (action, _))) = outcomes.next().await {
-                match &outcome {
-                    Outcome::Applied | Outcome::Deleted | Outcome::Gone => {
-                        self.held.handle(clock::now(), action, None);
-                    }
-                    Outcome::Failed(failure) => {
-                        self.held.handle(clock::now(), action, Some(failure));
-                    }
+                let refusal = match &outcome {
+                    Outcome::Applied | Outcome::Deleted | Outcome::Gone => Some(None),
+                    Outcome::Failed(failure) => Some(Some(Refusal::Failed(failure.clone()))),
+                    Outcome::Outdated => Some(Some(Refusal::Outdated)),
                     // Not tried, so nothing is known.
-                    Outcome::Withheld => {}
+                    Outcome::Withheld => None,
+                };
+                if let Some(refusal) = refusal {
+                    self.held.handle(clock::now(), action, refusal);
                 }
-                report.count(outcome);
+                report.count(action.id(), outcome);
             }
         }
         report
@@ -248,6 +259,8 @@ async fn carry_out<F: Fn() -> bool + Sync>(
         tries += 1;
         let (code, message, hint) = match timeout(REQUEST_MAX, send(client, action, served)).await {
             Ok(Ok(outcome)) => return outcome,
+            // The same write can never succeed.
+            Ok(Err(error)) if is_outdated(&error, action) => return Outcome::Outdated,
             Ok(Err(error)) => (discovery::code(&error), error_chain(&error), hint(&error)),
             Err(_) => (None, no_answer(), None),
         };
@@ -321,30 +334,6 @@ fn foreign(id: &ObjectId) -> Failure {
     Failure { id: id.clone(), message: message.to_owned(), is_temporary: false }
 }
 
-/// What an answer means: `None` is no answer.
-fn verdict(code: Option<u16>, action: &Action) -> Verdict {
-    match (code, action) {
-        (Some(404), Action::ApplyStatus { .. } | Action::Delete { .. }) => Verdict::Gone,
-        // A deletion's conflict says that another object has taken the name.
-        (Some(409), Action::Delete { .. }) => Verdict::Gone,
-        // 410: the server has lost what it needs to answer; 408 and 429: later.
-        (None | Some(408 | 409 | 410 | 429 | 500..), _) => Verdict::Retry,
-        (Some(_), _) => Verdict::Fail,
-    }
-}
-
-fn backoff(tries: u32, hint: Option<Duration>) -> Duration {
-    let doubled = BACKOFF.saturating_mul(1 << tries.min(8)).min(BACKOFF_MAX);
-    hint.map_or(doubled, |hint| hint.max(doubled).min(HINT_MAX))
-}
-
-/// How long the server wants to be left alone.
-fn hint(error: &kube::Error) -> Option<Duration> {
-    let kube::Error::Api(status) = error else { return None };
-    let seconds = status.details.as_ref()?.retry_after_seconds;
-    (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
-}
-
 fn failure(id: &ObjectId, error: &kube::Error) -> Failure {
     let is_temporary = discovery::code(error).is_none_or(|code| code == 429 || code >= 500);
     Failure { id: id.clone(), message: error_chain(error), is_temporary }
@@ -365,10 +354,6 @@ const CONCURRENCY: usize = 8;
 /// Tries of one write.
 const TRIES_MAX: u32 = 5;
 const REQUEST_MAX: Duration = Duration::from_secs(15);
-const BACKOFF: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// The longest wait that a server may ask for.
-const HINT_MAX: Duration = Duration::from_secs(30);
 /// How long one plan may take. What has not begun by then is withheld, and what fails
 /// later is not tried again, so that the news that came meanwhile are planned with.
 const PLAN_MAX: Duration = Duration::from_secs(20);

@@ -168,6 +168,24 @@ fn a_status_is_written_once_and_keeps_its_times() {
 }
 
 #[test]
+fn a_status_is_planned_on_the_version_that_was_observed() {
+    let desired = gateway(json!({"conditions": [condition("Accepted", "True")]}));
+    let mut observed = gateway(json!({}));
+    let version = |observed: &Value| {
+        let (writes, body) = observed_after(&desired, observed, "t");
+        assert_eq!(writes, 1);
+        body["metadata"].get("resourceVersion").cloned()
+    };
+    assert_eq!(version(&observed), None, "of most kinds it is not known");
+    observed["metadata"]["resourceVersion"] = json!("7");
+    assert_eq!(version(&observed), Some(json!("7")));
+    // The version is no part of what is desired.
+    let (_, mut written) = observed_after(&desired, &observed, "t");
+    written["metadata"]["resourceVersion"] = json!("8");
+    assert_eq!(observed_after(&desired, &written, "t").0, 0);
+}
+
+#[test]
 fn conditions_of_others_stay_and_ours_go() {
     let with = |types: &[&str]| {
         let conditions: Vec<Value> = types.iter().map(|kind| condition(kind, "True")).collect();

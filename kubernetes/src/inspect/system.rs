@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::coredns::{self, StubDomain};
 use super::judge::Finding;
 use super::{Inspection, items, name_of, text};
+use crate::status::release;
 
 /// The finding of a cluster in which Isthmus is not installed.
 pub(super) fn absence(inspection: &Inspection) -> Option<Finding> {
@@ -36,31 +37,22 @@ pub(super) fn definitions(inspection: &Inspection) -> Vec<Finding> {
             continue;
         }
         let object = format!("CustomResourceDefinition {name}");
-        let Some(found) = annotations.get(BUNDLE_ANNOTATION) else {
-            let problem =
-                format!("has no annotation {BUNDLE_ANNOTATION}, so its release is unknown");
-            findings.push(Finding::note(
-                object,
-                problem,
-                format!("apply those of {BUNDLE_VERSION}"),
-            ));
+        let known = release::KNOWN;
+        let Some(found) = annotations.get(release::ANNOTATION) else {
+            let annotation = release::ANNOTATION;
+            let problem = format!("has no annotation {annotation}, so its release is unknown");
+            findings.push(Finding::note(object, problem, format!("apply those of {known}")));
             continue;
         };
-        let problem =
-            format!("is of release {found} of the Gateway API, and {BUNDLE_VERSION} is known");
-        if minor(found) != minor(BUNDLE_VERSION) {
-            let advice = format!("apply the standard channel of {BUNDLE_VERSION}");
+        let problem = format!("is of release {found} of the Gateway API, and {known} is known");
+        if !release::is_supported(found) {
+            let advice = format!("apply the standard channel of {known}");
             findings.push(Finding::problem(object, problem, advice));
-        } else if found != BUNDLE_VERSION {
+        } else if found != known {
             findings.push(Finding::note(object, problem, ""));
         }
     }
     findings
-}
-
-/// `v1.6` of `v1.6.3`.
-fn minor(version: &str) -> &str {
-    version.rsplit_once('.').map_or(version, |(minor, _)| minor)
 }
 
 /// Parts that are absent, and Deployments of ours that lack pods, with what their pods say.
@@ -251,12 +243,6 @@ pub(super) const CONTROLLER: &str = "isthmus-controller";
 const DNS: &str = "isthmus-dns";
 /// The Deployments of the system.
 pub(super) const PARTS: &[&str] = &[CONTROLLER, DNS, "isthmus-eastwest"];
-/// The annotation with the release of a definition.
-///
-/// Spec: Gateway API, "API versioning".
-const BUNDLE_ANNOTATION: &str = "gateway.networking.k8s.io/bundle-version";
-/// The release of the Gateway API that we are built against.
-const BUNDLE_VERSION: &str = "v1.6.3";
 /// Reasons of pods in one finding.
 const REASONS_MAX: usize = 3;
 /// How far the clocks of operator and cluster may be apart.

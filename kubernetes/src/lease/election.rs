@@ -125,6 +125,13 @@ impl Election {
         })
     }
 
+    /// Whether another was the holder when the lease was last seen.
+    pub fn is_taken(&self) -> bool {
+        let other =
+            |record: &Record| !record.holder.is_empty() && record.holder != self.settings.identity;
+        self.seen.as_ref().is_some_and(|(record, _)| other(record))
+    }
+
     /// Until when this contender leads, if it does.
     pub fn leads_until(&self) -> Option<Instant> {
         self.lead.map(|lead| lead + self.settings.renew_deadline)

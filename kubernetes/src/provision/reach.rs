@@ -1,17 +1,19 @@
 //! Where a Gateway is reached, by what the server says of its Service and Deployment.
 //!
 //! A Service of type LoadBalancer is at the addresses that its load balancer gives; one
-//! of type NodePort at those of the nodes, where they are known; one of type ClusterIP,
-//! and one of type NodePort without nodes, at its addresses inside the cluster.
+//! of type NodePort at those of the nodes that answer for it ([`nodes`]); one of type
+//! ClusterIP, and one of type NodePort without such nodes, at its addresses inside the
+//! cluster.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use isthmus_config::objects::{Gateway, GatewayAddress, GatewayServiceType};
 use serde_json::Value;
 
+use crate::provision::nodes;
 use crate::provision::place::{GatewayPlace, PlaceAddress, PlaceProblem};
 use crate::provision::set::Set;
+use crate::source::{NodeState, PodState};
 
 /// What is known of one Gateway of a set.
 pub(super) struct Seen<'s, 'o> {
@@ -19,7 +21,8 @@ pub(super) struct Seen<'s, 'o> {
     pub(super) gateway: &'s Gateway,
     pub(super) service: Option<&'s Value>,
     pub(super) deployment: Option<&'s Value>,
-    pub(super) nodes: &'s [IpAddr],
+    pub(super) nodes: &'s [NodeState],
+    pub(super) pods: &'s [PodState],
 }
 
 /// Our objects, by kind, namespace and name.
@@ -59,6 +62,11 @@ fn addresses(seen: &Seen<'_, '_>) -> Vec<PlaceAddress> {
         let found = seen.service.and_then(|service| service.pointer(pointer));
         found.and_then(Value::as_array).into_iter().flatten()
     };
+    let inside = || {
+        let given = list("/spec/clusterIPs");
+        // A headless Service has the text None here, which is no address.
+        given.filter_map(|ip| ip.as_str()?.parse().ok()).map(PlaceAddress::Ip).collect()
+    };
     match seen.set.parameters.service.kind {
         GatewayServiceType::LoadBalancer => list("/status/loadBalancer/ingress")
             .filter_map(|entry| {
@@ -67,14 +75,11 @@ fn addresses(seen: &Seen<'_, '_>) -> Vec<PlaceAddress> {
                 ip.or_else(|| text("hostname").map(|name| PlaceAddress::Hostname(name.to_owned())))
             })
             .collect(),
-        GatewayServiceType::NodePort if !seen.nodes.is_empty() => {
-            seen.nodes.iter().copied().map(PlaceAddress::Ip).collect()
+        GatewayServiceType::ClusterIp => inside(),
+        GatewayServiceType::NodePort => {
+            let found = nodes::addresses(seen);
+            if found.is_empty() { inside() } else { found }
         }
-        // A headless Service has the text None here, which is no address.
-        GatewayServiceType::ClusterIp | GatewayServiceType::NodePort => list("/spec/clusterIPs")
-            .filter_map(|ip| ip.as_str()?.parse().ok())
-            .map(PlaceAddress::Ip)
-            .collect(),
     }
 }
 

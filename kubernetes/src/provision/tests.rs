@@ -57,7 +57,8 @@ struct World {
     uids: BTreeMap<ObjectRef, String>,
     settings: ProvisionSettings,
     observed: Vec<Value>,
-    nodes: Vec<IpAddr>,
+    nodes: Vec<NodeState>,
+    pods: Vec<PodState>,
 }
 
 impl World {
@@ -73,6 +74,7 @@ impl World {
             settings: settings(),
             observed: Vec::new(),
             nodes: Vec::new(),
+            pods: Vec::new(),
             objects,
         }
     }
@@ -84,6 +86,7 @@ impl World {
             settings: &self.settings,
             observed: &self.observed.iter().collect::<Vec<_>>(),
             nodes: &self.nodes,
+            pods: &self.pods,
         })
     }
 
@@ -405,8 +408,57 @@ fn inside_the_cluster_and_at_nodes_the_place_is_another() {
     assert_eq!(addresses(&world.place_with(cluster_ips(), available(1))), ["10.96.0.9"]);
     let mut world = World::new(&with_parameters("{service: {type: NodePort}}"));
     assert_eq!(addresses(&world.place_with(cluster_ips(), available(1))), ["10.96.0.9"]);
-    world.nodes = vec!["198.51.100.7".parse().unwrap()];
+    world.nodes = vec![node("n1", true, &[])];
+    assert_eq!(addresses(&world.place_with(cluster_ips(), available(1))), ["10.96.0.9"]);
+    world.nodes = vec![node("n1", true, &["198.51.100.7"])];
     assert_eq!(addresses(&world.place_with(cluster_ips(), available(1))), ["198.51.100.7"]);
+}
+
+fn node(name: &str, is_ready: bool, addresses: &[&str]) -> NodeState {
+    NodeState {
+        name: name.to_owned(),
+        addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+        is_ready,
+        ..NodeState::default()
+    }
+}
+
+#[test]
+fn nodes_are_named_once_each_ready_ones_first_and_in_families_of_the_service() {
+    let mut world = World::new(&with_parameters("{service: {type: NodePort}}"));
+    world.nodes = vec![
+        node("c", true, &["192.0.2.3", "fd00::3"]),
+        node("b", false, &["192.0.2.2"]),
+        node("a", true, &["192.0.2.1", "192.0.2.3"]),
+    ];
+    let mut of = |families: Value| {
+        let service = json!({ "spec": { "clusterIPs": ["10.96.0.9"], "ipFamilies": families } });
+        addresses(&world.place_with(service, available(1)))
+    };
+    assert_eq!(of(json!(["IPv4"])), ["192.0.2.1", "192.0.2.3", "192.0.2.2"]);
+    assert_eq!(of(json!(["IPv6"])), ["fd00::3"]);
+    assert_eq!(of(json!([])), ["192.0.2.1", "192.0.2.3", "fd00::3", "192.0.2.2"]);
+}
+
+#[test]
+fn where_only_nodes_with_pods_answer_only_those_are_named() {
+    let service = "{service: {type: NodePort, externalTrafficPolicy: Local}}";
+    let mut world = World::new(&with_parameters(service));
+    world.nodes = vec![node("a", true, &["192.0.2.1"]), node("b", true, &["192.0.2.2"])];
+    let service = || json!({ "spec": { "clusterIPs": ["10.96.0.9"] } });
+    let all = addresses(&world.place_with(service(), available(0)));
+    assert_eq!(all, ["192.0.2.1", "192.0.2.2"], "no node has one yet");
+    let labels = world.get("Deployment").unwrap()["spec"]["selector"]["matchLabels"].clone();
+    let pod = |node: &str, is_ready| PodState {
+        namespace: "shop".to_owned(),
+        node: node.to_owned(),
+        labels: serde_json::from_value(labels.clone()).unwrap(),
+        is_ready,
+        ..PodState::default()
+    };
+    let other = PodState { labels: BTreeMap::new(), ..pod("a", true) };
+    world.pods = vec![pod("a", false), pod("b", true), other];
+    assert_eq!(addresses(&world.place_with(service(), available(1))), ["192.0.2.2"]);
 }
 
 #[test]

@@ -135,9 +135,14 @@ impl Cache {
         }
     }
 
-    /// Whether every scope is listed or known to be absent.
+    /// Whether every scope is listed or known to be absent. One that nothing depends on
+    /// may also have failed.
     pub fn is_complete(&self) -> bool {
-        self.scopes.values().all(|part| part.phase != Phase::Unknown)
+        let mut scopes = self.scopes.iter();
+        scopes.all(|(scope, part)| match part.phase {
+            Phase::Absent | Phase::Ready => true,
+            Phase::Unknown => part.error.is_some() && !scope.watched.is_required(),
+        })
     }
 
     /// The scopes that are not complete, and those with an error.
@@ -178,7 +183,7 @@ impl Cache {
         let live = self.scopes.values().flat_map(|part| part.live.values());
         live.filter_map(|held| match &held.object {
             Trimmed::Document(value) => Some(Arc::clone(value)),
-            Trimmed::Node(_) | Trimmed::Nothing | Trimmed::Pod(_) => None,
+            Trimmed::Node(_) | Trimmed::Nothing | Trimmed::Pod(_) | Trimmed::Release(_) => None,
         })
         .collect()
     }
@@ -228,6 +233,7 @@ fn push(state: &mut State, held: &Held) {
         }
         Trimmed::Node(node) => state.nodes.push(node.clone()),
         Trimmed::Pod(pod) => state.pods.push(pod.clone()),
+        Trimmed::Release(release) => state.bundle_version = Some(release.clone()),
         Trimmed::Nothing => tracing::debug!(origin = %held.origin, "an unused object was kept"),
     }
 }

@@ -16,9 +16,11 @@ use crate::source::Selection;
 pub enum Watched {
     /// A kind of the configuration.
     Config(Kind),
+    /// The definition of GatewayClass: the release of the Gateway API that is installed.
+    Definition,
     /// A kind of objects that we make, of which only ours are watched.
     Managed(ManagedKind),
-    /// Core Node: region and zone.
+    /// Core Node: region, zone and addresses.
     Node,
     /// Core Pod: identity, addresses, node.
     Pod,
@@ -27,13 +29,24 @@ pub enum Watched {
 impl Watched {
     /// Everything that a source watches.
     pub fn all() -> impl Iterator<Item = Self> {
-        Kind::ALL.into_iter().map(Self::Config).chain([Self::Node, Self::Pod])
+        let others = [Self::Definition, Self::Node, Self::Pod];
+        Kind::ALL.into_iter().map(Self::Config).chain(others)
+    }
+
+    /// Whether nothing can be decided before the kind has been listed. Where the release of
+    /// the Gateway API cannot be read, nothing but a condition about it is missing.
+    pub(crate) fn is_required(self) -> bool {
+        match self {
+            Self::Definition => false,
+            Self::Config(_) | Self::Managed(_) | Self::Node | Self::Pod => true,
+        }
     }
 
     /// The `kind` of the objects.
     pub fn label(self) -> &'static str {
         match self {
             Self::Config(kind) => kind.label(),
+            Self::Definition => "CustomResourceDefinition",
             Self::Managed(kind) => kind.label(),
             Self::Node => "Node",
             Self::Pod => "Pod",
@@ -44,6 +57,7 @@ impl Watched {
     pub fn group(self) -> &'static str {
         match self {
             Self::Config(kind) => kind.group(),
+            Self::Definition => "apiextensions.k8s.io",
             Self::Managed(kind) => kind.group(),
             Self::Node | Self::Pod => "",
         }
@@ -54,7 +68,7 @@ impl Watched {
         match self {
             Self::Config(kind) => kind.versions(),
             Self::Managed(kind) => kind.versions(),
-            Self::Node | Self::Pod => &["v1"],
+            Self::Definition | Self::Node | Self::Pod => &["v1"],
         }
     }
 
@@ -62,7 +76,7 @@ impl Watched {
     pub fn is_cluster_scoped(self) -> bool {
         match self {
             Self::Config(kind) => kind.is_cluster_scoped(),
-            Self::Node => true,
+            Self::Definition | Self::Node => true,
             Self::Managed(_) | Self::Pod => false,
         }
     }
@@ -74,6 +88,7 @@ impl Watched {
             Self::Config(Kind::Namespace) if !namespace.is_empty() => {
                 Some(format!("metadata.name={namespace}"))
             }
+            Self::Definition => Some(format!("metadata.name={DEFINITION}")),
             Self::Pod => Some("status.phase!=Succeeded,status.phase!=Failed".to_owned()),
             Self::Config(_) | Self::Managed(_) | Self::Node => None,
         }
@@ -184,3 +199,7 @@ pub(crate) fn scopes(selection: &Selection) -> Vec<Scope> {
     }
     scopes
 }
+
+/// The one definition that is watched. Its name selects it, so that a right to this name
+/// alone is enough.
+pub const DEFINITION: &str = "gatewayclasses.gateway.networking.k8s.io";

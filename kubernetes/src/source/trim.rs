@@ -13,6 +13,7 @@ use isthmus_config::Kind;
 use serde_json::{Map, Value};
 
 use crate::source::kinds::Watched;
+use crate::status::release;
 
 /// What is kept of an object.
 #[derive(Clone, PartialEq)]
@@ -22,6 +23,8 @@ pub(crate) enum Trimmed {
     /// Nothing of the object is used.
     Nothing,
     Pod(PodState),
+    /// The release of the Gateway API that a definition says it is of.
+    Release(String),
 }
 
 /// A pod that has not ended.
@@ -60,6 +63,11 @@ pub struct NodeState {
     pub region: String,
     /// The label `topology.kubernetes.io/zone`; empty without it.
     pub zone: String,
+    /// Where clients outside of the cluster reach it: its addresses of type ExternalIP, or
+    /// those of type InternalIP if it has none, in the order in which the node has them.
+    pub addresses: Vec<IpAddr>,
+    /// Whether its Ready condition is true.
+    pub is_ready: bool,
 }
 
 /// Reduces an object, as the server gave it, of a kind.
@@ -70,15 +78,20 @@ pub(crate) fn trim(watched: Watched, mut object: Value) -> Trimmed {
         Watched::Managed(_) => {
             if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
                 metadata.remove("managedFields");
-                metadata.remove("resourceVersion");
+                metadata.remove(VERSION);
             }
             Trimmed::Document(Arc::new(object))
         }
         Watched::Pod => Trimmed::Pod(pod(&object)),
         Watched::Node => Trimmed::Node(node(&object)),
+        Watched::Definition => {
+            let annotations = object.pointer("/metadata/annotations");
+            let found = annotations.and_then(|all| all.get(release::ANNOTATION)?.as_str());
+            found.map_or(Trimmed::Nothing, |found| Trimmed::Release(found.to_owned()))
+        }
         Watched::Config(kind) => {
             if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-                trim_metadata(metadata);
+                trim_metadata(kind, metadata);
             }
             let Some(fields) = object.as_object_mut() else { return Trimmed::Nothing };
             if trim_fields(kind, fields) {
@@ -90,9 +103,12 @@ pub(crate) fn trim(watched: Watched, mut object: Value) -> Trimmed {
     }
 }
 
-fn trim_metadata(metadata: &mut Map<String, Value>) {
+fn trim_metadata(kind: Kind, metadata: &mut Map<String, Value>) {
     for unused in METADATA_UNUSED {
         metadata.remove(*unused);
+    }
+    if !VERSIONED.contains(&kind) {
+        metadata.remove(VERSION);
     }
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.remove(LAST_APPLIED);
@@ -150,10 +166,6 @@ fn pod(object: &Value) -> PodState {
     let addresses = list("/status/podIPs")
         .filter_map(|entry| entry.get("ip").and_then(Value::as_str)?.parse().ok())
         .collect();
-    let is_ready = list("/status/conditions").any(|condition| {
-        condition.get("type").and_then(Value::as_str) == Some("Ready")
-            && condition.get("status").and_then(Value::as_str) == Some("True")
-    });
     PodState {
         namespace: text("/metadata/namespace"),
         name: text("/metadata/name"),
@@ -164,18 +176,35 @@ fn pod(object: &Value) -> PodState {
         node: text("/spec/nodeName"),
         addresses,
         host_network: object.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true),
-        is_ready,
+        is_ready: is_ready(object),
         is_terminating: object.pointer("/metadata/deletionTimestamp").is_some(),
     }
 }
 
 fn node(object: &Value) -> NodeState {
     let mut labels = text_map(object, "/metadata/labels");
+    let listed = object.pointer("/status/addresses").and_then(Value::as_array);
+    let listed = listed.map(Vec::as_slice).unwrap_or_default();
+    let of_type = |kind: &str| -> Vec<IpAddr> {
+        let entries = listed.iter().filter(|entry| text(entry, "/type") == kind);
+        entries.filter_map(|entry| text(entry, "/address").parse().ok()).collect()
+    };
+    let external = of_type("ExternalIP");
     NodeState {
         name: text(object, "/metadata/name"),
         region: labels.remove("topology.kubernetes.io/region").unwrap_or_default(),
         zone: labels.remove("topology.kubernetes.io/zone").unwrap_or_default(),
+        addresses: if external.is_empty() { of_type("InternalIP") } else { external },
+        is_ready: is_ready(object),
     }
+}
+
+/// Whether a pod or node says that it is ready.
+fn is_ready(object: &Value) -> bool {
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|condition| {
+        text(condition, "/type") == "Ready" && text(condition, "/status") == "True"
+    })
 }
 
 fn text(object: &Value, pointer: &str) -> String {
@@ -187,10 +216,23 @@ fn text_map(object: &Value, pointer: &str) -> BTreeMap<String, String> {
     map.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
-/// Fields of the metadata that nothing reads; the resource version would make every
-/// heartbeat a change.
-const METADATA_UNUSED: &[&str] =
-    &["finalizers", "generateName", "managedFields", "resourceVersion", "selfLink"];
+/// Fields of the metadata that nothing reads.
+const METADATA_UNUSED: &[&str] = &["finalizers", "generateName", "managedFields", "selfLink"];
+/// The field that would make every heartbeat of somebody else a change.
+const VERSION: &str = "resourceVersion";
+/// The kinds that keep their version, because a status of theirs is planned on it: they
+/// have a list that controllers share and that the server does not merge.
+///
+/// Spec: Gateway API `RouteStatus.parents` and `PolicyStatus.ancestors`, which are
+/// `x-kubernetes-list-type: atomic`.
+const VERSIONED: &[Kind] = &[
+    Kind::BackendTlsPolicy,
+    Kind::GrpcRoute,
+    Kind::HttpRoute,
+    Kind::TcpRoute,
+    Kind::TlsRoute,
+    Kind::UdpRoute,
+];
 /// What `kubectl apply` leaves: the whole object a second time.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const TLS_SECRET: &str = "kubernetes.io/tls";
@@ -212,7 +254,7 @@ mod tests {
         match trim(Watched::Config(kind), object) {
             Trimmed::Document(value) => Some((*value).clone()),
             Trimmed::Nothing => None,
-            Trimmed::Node(_) | Trimmed::Pod(_) => panic!("not a document"),
+            Trimmed::Node(_) | Trimmed::Pod(_) | Trimmed::Release(_) => panic!("not a document"),
         }
     }
 
@@ -224,7 +266,17 @@ mod tests {
             "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"},
         }});
         let left = json!({"metadata": {"name": "a", "uid": "u", "generation": 3}});
-        assert_eq!(document(Kind::HttpRoute, object), Some(left));
+        assert_eq!(document(Kind::Gateway, object), Some(left));
+    }
+
+    #[test]
+    fn kinds_with_a_status_list_that_others_share_keep_their_version() {
+        let object = json!({"metadata": {"name": "a", "resourceVersion": "7"}});
+        for kind in Kind::ALL {
+            let Some(left) = document(kind, object.clone()) else { continue };
+            let is_shared = kind.label().ends_with("Route") || kind.label().ends_with("Policy");
+            assert_eq!(left["metadata"].get("resourceVersion").is_some(), is_shared, "{kind:?}");
+        }
     }
 
     #[test]
@@ -259,5 +311,36 @@ mod tests {
         assert_eq!(pod.addresses.len(), 2);
         assert_eq!(pod.annotations.len(), 1);
         assert!(pod.is_ready && !pod.is_terminating);
+    }
+
+    #[test]
+    fn a_node_is_where_clients_outside_reach_it() {
+        let node = |addresses: Value| {
+            let object = json!({"metadata": {"name": "n1"}, "status": {
+                "addresses": addresses,
+                "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "t"}]}});
+            let Trimmed::Node(node) = trim(Watched::Node, object) else { panic!() };
+            assert!(node.is_ready);
+            node.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let inside = json!({"type": "InternalIP", "address": "10.0.0.1"});
+        let second = json!({"type": "InternalIP", "address": "fd00::1"});
+        let outside = json!({"type": "ExternalIP", "address": "192.0.2.1"});
+        let name = json!({"type": "Hostname", "address": "n1"});
+        assert_eq!(node(json!([name, inside, second])), ["10.0.0.1", "fd00::1"]);
+        assert_eq!(node(json!([inside, outside])), ["192.0.2.1"]);
+        assert!(node(json!([])).is_empty());
+    }
+
+    #[test]
+    fn a_definition_is_the_release_that_it_says() {
+        let definition = |annotations: Value| {
+            let object = json!({"metadata": {"name": "gatewayclasses.gateway.networking.k8s.io",
+                "annotations": annotations}, "spec": {"versions": [{}]}});
+            trim(Watched::Definition, object)
+        };
+        let found = definition(json!({ (release::ANNOTATION): "v1.6.3" }));
+        assert!(found == Trimmed::Release("v1.6.3".to_owned()));
+        assert!(definition(json!({"other": "x"})) == Trimmed::Nothing);
     }
 }

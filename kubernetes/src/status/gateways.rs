@@ -1,7 +1,5 @@
 //! GatewayClasses, Gateways and ListenerSets.
 
-use std::ops::RangeInclusive;
-
 use isthmus_config::translate::ListenerStatus;
 use isthmus_config::{ConditionPart, Kind, ObjectRef};
 use serde_json::{Value, json};
@@ -9,6 +7,7 @@ use serde_json::{Value, json};
 use crate::provision::place::{GatewayPlace, PlaceAddress};
 use crate::status::condition::{Condition, list};
 use crate::status::features::SUPPORTED_FEATURES;
+use crate::status::release;
 use crate::status::world::{Name, Rejection, World, generation};
 
 /// The status of a GatewayClass of ours.
@@ -37,16 +36,13 @@ pub(super) fn class(world: &World<'_>, name: &Name, observed: &Value) -> Option<
 }
 
 /// Spec: GatewayClassConditionType SupportedVersion: about the CRDs that are installed,
-/// read from their annotation.
+/// read from their annotation. Other versions have our best effort, so `Accepted` does not
+/// depend on it.
 fn supported(version: &str, generation: i64) -> Condition {
-    let mut parts = version.trim_start_matches('v').split('.');
-    let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
-    let is_supported =
-        number() == Some(1) && number().is_some_and(|minor| BUNDLE_MINORS.contains(&minor));
-    if is_supported {
+    if release::is_supported(version) {
         return Condition::yes("SupportedVersion", generation);
     }
-    let (first, last) = (BUNDLE_MINORS.start(), BUNDLE_MINORS.end());
+    let (first, last) = (release::MINORS.start(), release::MINORS.end());
     let message = format!(
         "the CRDs of Gateway API are of version {version}; versions 1.{first} to 1.{last} are \
          supported, others are used as far as they agree"
@@ -183,8 +179,6 @@ fn listeners(world: &World<'_>, owner: &ObjectRef) -> Vec<Value> {
     all.take(LISTENERS_MAX).map(one).collect()
 }
 
-/// The minor versions of Gateway API 1 whose CRDs are known.
-const BUNDLE_MINORS: RangeInclusive<u32> = 4..=6;
 /// Spec: `maxItems` of `GatewayStatus.addresses`.
 const ADDRESSES_MAX: usize = 16;
 /// Spec: `maxItems` of `GatewayStatus.listeners` and `ListenerSetStatus.listeners`.

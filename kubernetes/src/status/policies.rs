@@ -1,6 +1,7 @@
 //! BackendTLSPolicies: what came of each at the Gateways that use its targets.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use isthmus_config::objects::{BackendTargetRef, HttpRoute};
 use isthmus_config::{CONTROLLER_NAME, ConditionPart, Kind, ObjectKey};
@@ -83,7 +84,7 @@ fn users(world: &World<'_>, policy: &Name, observed: &Value) -> BTreeSet<ObjectK
     };
     let objects = world.inputs.objects;
     let routes = objects.http_routes.values().chain(objects.grpc_routes.values());
-    let routes = routes.filter(|route: &&HttpRoute| {
+    let routes = routes.filter(|route: &&Arc<HttpRoute>| {
         let mut backends = route.rules.iter().flat_map(|rule| &rule.backends);
         backends.any(|backend| is_target(&backend.target))
     });

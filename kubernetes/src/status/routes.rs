@@ -1,6 +1,7 @@
 //! Routes of every kind: what came of each parentRef.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use isthmus_config::objects::{HttpRoute, ParentRef, StreamRoute};
 use isthmus_config::{CONTROLLER_NAME, ConditionPart, Kind, ObjectKey, Objects};
@@ -55,10 +56,10 @@ fn entry(parent: &Value, conditions: Vec<Condition>) -> Value {
 /// The kind of a route, and the parentRefs of its valid version if it has one.
 fn route<'o>(objects: &'o Objects, name: &Name) -> Option<(Kind, Option<&'o [ParentRef]>)> {
     let key = name.key();
-    let http = |routes: &'o BTreeMap<ObjectKey, HttpRoute>| {
+    let http = |routes: &'o BTreeMap<ObjectKey, Arc<HttpRoute>>| {
         routes.get(key.as_ref()?).map(|route| route.parents.as_slice())
     };
-    let stream = |routes: &'o BTreeMap<ObjectKey, StreamRoute>| {
+    let stream = |routes: &'o BTreeMap<ObjectKey, Arc<StreamRoute>>| {
         routes.get(key.as_ref()?).map(|route| route.parents.as_slice())
     };
     match name.kind.as_str() {

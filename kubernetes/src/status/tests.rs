@@ -174,6 +174,8 @@ fn a_class_says_what_is_supported_and_a_class_of_others_is_left_alone() {
     world.bundle_version = Some("v2.0.0");
     let status = world.status("GatewayClass", "isthmus");
     assert_eq!(said(&status, "SupportedVersion"), "False UnsupportedVersion 1");
+    assert!(message(&status, "SupportedVersion").contains("v2.0.0"));
+    assert_eq!(said(&status, "Accepted"), "True Accepted 1", "they are used all the same");
     world.bundle_version = None;
     assert_eq!(said(&world.status("GatewayClass", "isthmus"), "SupportedVersion"), "nothing");
 }
@@ -222,6 +224,18 @@ fn a_gateway_is_programmed_only_when_clients_can_reach_it() {
     check(Some(unassigned), "False AddressNotAssigned 1");
     let problem = Some(PlaceProblem::new("AddressNotUsable", "192.0.2.9 is not given"));
     check(Some(GatewayPlace { problem, ..place }), "False AddressNotUsable 1");
+}
+
+#[test]
+fn a_gateway_at_more_addresses_than_a_status_takes_says_the_first() {
+    let mut world = World::new();
+    let addresses: Vec<PlaceAddress> =
+        (1..=20).map(|last| PlaceAddress::Ip(IpAddr::from([192, 0, 2, last]))).collect();
+    world.place("edge", GatewayPlace { addresses, pods_available: 1, problem: None });
+    let status = world.status("Gateway", "edge");
+    let written = status["addresses"].as_array().unwrap();
+    assert_eq!((written.len(), &written[15]["value"]), (16, &json!("192.0.2.16")));
+    assert_eq!(said(&status, "Programmed"), "True Programmed 1");
 }
 
 #[test]

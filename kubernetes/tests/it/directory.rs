@@ -100,16 +100,18 @@ fn assert_equal(documents: &[SourceDocument]) -> Model {
 fn normal(objects: &Objects) -> Objects {
     let mut objects = objects.clone();
     for namespace in Arc::make_mut(&mut objects.namespaces).values_mut() {
-        namespace.labels.remove("kubernetes.io/metadata.name");
+        Arc::make_mut(namespace).labels.remove("kubernetes.io/metadata.name");
     }
     for routes in [&mut objects.http_routes, &mut objects.grpc_routes] {
         for route in Arc::make_mut(routes).values_mut() {
-            route.parents.iter_mut().for_each(|parent| parent.raw = Value::Null);
+            let parents = &mut Arc::make_mut(route).parents;
+            parents.iter_mut().for_each(|parent| parent.raw = Value::Null);
         }
     }
     for routes in [&mut objects.tcp_routes, &mut objects.tls_routes, &mut objects.udp_routes] {
         for route in Arc::make_mut(routes).values_mut() {
-            route.parents.iter_mut().for_each(|parent| parent.raw = Value::Null);
+            let parents = &mut Arc::make_mut(route).parents;
+            parents.iter_mut().for_each(|parent| parent.raw = Value::Null);
         }
     }
     objects

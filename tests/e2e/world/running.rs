@@ -215,6 +215,16 @@ impl Running {
         .await;
     }
 
+    /// Waits until the lease of a peer is `valid` or `expired`.
+    pub(crate) async fn has_lease_of(&self, peer: &str, lease: &str) {
+        let what = format!("the lease of {peer} is {lease} in {}", self.cluster.name);
+        self.status_shows(&what, |status| {
+            let row = field(&status["peers"], "cluster", peer);
+            if row["lease"] == lease { Ok(()) } else { Err(row.to_string()) }
+        })
+        .await;
+    }
+
     /// Waits until a service of `shop` has endpoints in a cluster.
     pub(crate) async fn sees(&self, service: &str, cluster: &str) {
         let host = format!("{service}.shop.svc.clusterset.local");

@@ -4,6 +4,7 @@
 //! versions of their own. What is missing is named with the command that adds it.
 
 use isthmus_kubernetes::install::{Filter, Installer};
+use isthmus_kubernetes::status::release::ANNOTATION as VERSION_ANNOTATION;
 use serde_json::Value;
 
 use crate::commands::reach::explained;
@@ -114,7 +115,6 @@ fn newest(crd: &Value) -> Option<String> {
 
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 const MCS_GROUP: &str = "multicluster.x-k8s.io";
-const VERSION_ANNOTATION: &str = "gateway.networking.k8s.io/bundle-version";
 const CHANNEL_ANNOTATION: &str = "gateway.networking.k8s.io/channel";
 const GATEWAY_REQUIRED: &[&str] = &["gatewayclasses", "gateways", "httproutes", "referencegrants"];
 const GATEWAY_OPTIONAL: &[&str] =

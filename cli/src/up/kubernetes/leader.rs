@@ -42,7 +42,7 @@ impl Cluster {
     /// waited for: it may be starting as well.
     pub(crate) async fn join(settings: &KubernetesSettings) -> anyhow::Result<Self> {
         let connection = connection(settings).await?;
-        let mark = Mark::new(connection.client.clone(), SYSTEM_NAMESPACE, &pod_name());
+        let mark = Mark::new(connection.client.clone(), SYSTEM_NAMESPACE, &host_name());
         unmark(&mark).await;
         let identity = identity();
         let lease = LeaseSettings::new(&identity);
@@ -74,10 +74,13 @@ impl Cluster {
         self.superseded = Some(superseded);
     }
 
-    /// Returns when this process does not lead any more.
+    /// Returns when another leads, or is to: it holds the Lease, or has written the Secret, or
+    /// the Lease could not be renewed for [`OUTAGE_MAX`].
     pub(crate) async fn lost(&mut self) {
+        let mut leadership = self.leadership.clone();
         tokio::select! {
-            () = self.leadership.lost() => {}
+            () = leadership.taken() => {}
+            () = outlasted(self.leadership.clone()) => {}
             () = is_true(&mut self.superseded) => {}
         }
     }
@@ -125,9 +128,27 @@ async fn unmark(mark: &Mark) {
     }
 }
 
+/// Returns when the Lease could not be renewed for [`OUTAGE_MAX`]. An API server that is away
+/// for less costs nothing but writes: this process goes on giving gateways and linked clusters
+/// what it knows, which nobody else could, and leads again when the server is back.
+async fn outlasted(mut leadership: Leadership) {
+    loop {
+        leadership.lost().await;
+        tracing::warn!("the lease cannot be renewed: nothing is written, the rest goes on");
+        if tokio::time::timeout(OUTAGE_MAX, leadership.elected()).await.is_err() {
+            return;
+        }
+        tracing::info!("leading again");
+    }
+}
+
 async fn keep_marked(mark: Mark, mut leadership: Leadership, mut stop: Stop) {
     let mut pause = PAUSE_MIN;
-    while leadership.is_leader() {
+    loop {
+        tokio::select! {
+            () = stop.draining() => return,
+            () = leadership.elected() => {}
+        }
         let marked = async {
             // The own pod first: for a moment with two, one of them answers.
             let own = mark.set().await?;
@@ -155,7 +176,7 @@ async fn keep_marked(mark: Mark, mut leadership: Leadership, mut stop: Stop) {
         };
         tokio::select! {
             () = stop.draining() => return,
-            () = leadership.lost() => return,
+            () = leadership.lost() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -189,11 +210,11 @@ async fn connection(settings: &KubernetesSettings) -> anyhow::Result<Connection>
 
 /// A name that no other process has: the pod's, and a random part for its next life.
 fn identity() -> String {
-    format!("{}_{:08x}", pod_name(), crate::up::seed() & 0xffff_ffff)
+    format!("{}_{:08x}", host_name(), crate::up::seed() & 0xffff_ffff)
 }
 
 /// The name of the host, which is the pod's in a pod.
-pub(crate) fn pod_name() -> String {
+pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
@@ -201,6 +222,9 @@ pub(crate) fn pod_name() -> String {
 const LEASE: &str = "isthmus-controller";
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a leader that cannot renew the Lease goes on serving what it knows. If only it is
+/// cut off, another leads meanwhile, and gateways that are connected here learn of no change.
+const OUTAGE_MAX: Duration = Duration::from_secs(300);
 /// How often the labels are compared; somebody may have edited them.
 const MARK_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -215,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn the_label_is_the_leaders_alone_and_goes_before_the_lease() {
         let folder = tempfile::tempdir().unwrap();
-        let own = pod_name();
+        let own = host_name();
         let marked = json!({ "isthmus.io/leader": "true", "app": "x" });
         let pods = [(own.as_str(), marked.clone()), ("a-former-leader", marked)];
         let stub = Stub::with_pods(folder.path(), &pods).await;

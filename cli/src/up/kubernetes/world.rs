@@ -19,6 +19,8 @@ pub(crate) struct World {
     pub(crate) managed: Vec<Arc<Value>>,
     /// The objects that are not valid.
     pub(crate) rejected: Vec<ConfigError>,
+    /// The release of the Gateway API whose definitions are installed, where it is known.
+    pub(crate) bundle_version: Option<String>,
 }
 
 impl World {
@@ -35,6 +37,7 @@ impl World {
             nodes: state.nodes.clone(),
             managed,
             rejected,
+            bundle_version: state.bundle_version.clone(),
         }
     }
 

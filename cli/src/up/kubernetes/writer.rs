@@ -4,7 +4,7 @@
 //! What fails is tried again with a pause; what was done is seen by the watch, and a plan
 //! that finds nothing to do writes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::settings::Settings;
-use crate::up::kubernetes::World;
-use crate::up::kubernetes::leader::pod_name;
+use crate::up::kubernetes::{World, host_name};
 
 /// What a writer follows.
 pub(crate) struct WriterInputs {
@@ -59,7 +58,7 @@ impl Writer {
             settings,
             executor: Executor::new(client.clone()),
             leadership,
-            recorder: events::Recorder::new(client, &pod_name()),
+            recorder: events::Recorder::new(client, &host_name()),
             inputs,
             known: BTreeMap::new(),
         }
@@ -75,10 +74,15 @@ impl Writer {
                 is_open = self.changed() => if !is_open { return },
                 () = sleep_until(retry) => {}
             }
-            // What comes within a moment makes one turn.
+            // What comes within a moment makes one turn, and so does what comes while the
+            // Lease cannot be renewed.
+            let may_write = async {
+                tokio::time::sleep(TURN_INTERVAL).await;
+                self.leadership.elected().await;
+            };
             tokio::select! {
                 () = stop.draining() => return,
-                () = tokio::time::sleep(TURN_INTERVAL) => {}
+                () = may_write => {}
             }
             let outcome = tokio::select! {
                 () = stop.draining() => return,
@@ -127,13 +131,15 @@ impl Writer {
         tracing::debug!(
             applied = report.applied,
             deleted = report.deleted,
+            withheld = report.withheld.len(),
             failed = report.failures.len(),
             "written"
         );
         self.note(&report.failures);
         // What was not written is planned again, and is worth an event only then.
-        let is_failed = |id: &ObjectId| report.failures.iter().any(|failure| failure.id == *id);
-        let drafts = drafts.into_iter().filter(|draft| !is_failed(&draft.id)).collect();
+        let failed = report.failures.iter().map(|failure| &failure.id);
+        let unwritten: BTreeSet<&ObjectId> = failed.chain(&report.withheld).collect();
+        let drafts = drafts.into_iter().filter(|draft| !unwritten.contains(&draft.id)).collect();
         self.recorder.record(drafts).await;
         Some(report)
     }
@@ -161,7 +167,8 @@ impl Writer {
             uids: &provision::uids(documents.iter().copied()),
             settings: &self.provision_settings(world, bundle),
             observed: &managed,
-            nodes: &[],
+            pods: &world.pods,
+            nodes: &world.nodes,
         });
         let mcs = mcs::desired(&McsInputs {
             decided,
@@ -183,7 +190,7 @@ impl Writer {
             places: &provisioned.places,
             observed: &documents,
             rejected: &world.rejected,
-            bundle_version: None,
+            bundle_version: world.bundle_version.as_deref(),
         });
         let observed = || documents.iter().chain(&managed).copied();
         let now = isthmus_kubernetes::rfc3339(clock::wall());
@@ -239,7 +246,7 @@ impl Writer {
 
 /// Whether another try may help.
 fn has_failed(report: &Report) -> bool {
-    report.withheld > 0 || !report.failures.is_empty()
+    !report.withheld.is_empty() || !report.failures.is_empty()
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {

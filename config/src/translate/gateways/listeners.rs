@@ -125,7 +125,7 @@ impl<'w, 'o> Work<'w, 'o> {
                 attached_routes: 0,
             });
             let resource = state.resource.as_ref().map(|resource| resource.name.clone());
-            out.resources.extend(state.resource.map(Resource::Listener));
+            out.resources.extend(state.resource.map(|one| Resource::Listener(one).into()));
             found.push(OurListener { listener, kinds: state.kinds, resource, status });
         }
         found

@@ -28,7 +28,8 @@ pub struct ServedGateway<'o> {
 /// The Gateways of ours that processes are to serve, in order of their names: those whose
 /// parameters and addresses do not refuse them.
 pub fn served_gateways(objects: &Objects) -> Vec<ServedGateway<'_>> {
-    let ours = objects.gateways.values().filter(|gateway| is_ours(objects, gateway));
+    let all = objects.gateways.values().map(AsRef::as_ref);
+    let ours = all.filter(|gateway| is_ours(objects, gateway));
     let asked = ours.filter(|gateway| !has_only_unsupported_addresses(gateway));
     let served = |gateway| {
         let parameters = parameters(objects, gateway).ok()?;
@@ -78,16 +79,19 @@ fn find<'o>(
     let invalid = |message: String| Problem::new("InvalidParameters", message);
     match reference {
         ParametersRef::Unusable(why) => Err(invalid(why.clone())),
-        ParametersRef::Parameters(key) => objects.gateway_parameters.get(key).ok_or_else(|| {
-            let named = ObjectRef::namespaced(Kind::GatewayParameters, key);
-            invalid(format!("{named} does not exist or was never valid"))
-        }),
+        ParametersRef::Parameters(key) => {
+            let found = objects.gateway_parameters.get(key).map(AsRef::as_ref);
+            found.ok_or_else(|| {
+                let named = ObjectRef::namespaced(Kind::GatewayParameters, key);
+                invalid(format!("{named} does not exist or was never valid"))
+            })
+        }
     }
 }
 
 fn listeners<'o>(objects: &'o Objects, gateway: &'o Gateway) -> Vec<&'o GatewayListener> {
     let of_gateway = |set: &&ListenerSet| set.gateway.as_ref() == Some(&gateway.key);
-    let sets = objects.listener_sets.values().filter(of_gateway);
+    let sets = objects.listener_sets.values().map(AsRef::as_ref).filter(of_gateway);
     let sets = sets.filter(|set| allows(objects, gateway, set));
     gateway.listeners.iter().chain(sets.flat_map(|set| &set.listeners)).collect()
 }

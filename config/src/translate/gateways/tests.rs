@@ -1,7 +1,7 @@
 use isthmus_model::{ClusterId, ListenerProtocol, SpiffeId, TrustDomain};
 
 use super::*;
-use crate::translate::testing::{listeners, objects};
+use crate::translate::testing::{listeners, objects, resources};
 use crate::translate::{ListenerStatus, translate};
 
 fn context() -> Context {
@@ -279,7 +279,7 @@ fn the_certificate_for_backends_must_be_a_secret_that_may_be_used() {
     };
     let translation = with("{name: own}");
     assert_eq!(listeners(&translation)[0].backend_certificate.as_deref(), Some("infra/own"));
-    assert!(translation.resources.iter().any(|r| matches!(r, Resource::Certificate(_))));
+    assert!(resources(&translation).any(|r| matches!(r, Resource::Certificate(_))));
     has(&translation, "Gateway infra/edge: ResolvedRefs is true");
     for (reference, reason) in [
         ("{name: gone}", "InvalidClientCertificateRef"),

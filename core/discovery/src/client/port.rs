@@ -158,6 +158,7 @@ async fn connect(transport: GrpcTransport) -> Result<TlsStream<TcpStream>, PortE
     let stream = connector.connect(transport.server_name.clone(), tcp).await.map_err(failed)?;
     let (_, session) = stream.get_ref();
     let found = session.peer_certificates().and_then(|chain| (transport.identify)(chain));
+    let found = found.map(|peer| peer.id);
     if found.as_ref() != Some(&transport.controller) {
         let found = found.map_or_else(|| "nobody".to_owned(), |id| id.to_string());
         let wanted = transport.controller.clone();

@@ -1,7 +1,6 @@
 //! The task of a client: events of the stream, of callers and of the clock, one by one.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,12 +10,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::on_demand::{Usage, WantRequest, Wanted};
-use super::port::{Port, PortError};
+use super::port::PortError;
+use super::streams::{StreamEvent, Streams};
 use super::{Age, ClientOptions, Condition};
 use crate::hub::session::sleep_until;
 use crate::message::{ClientMessage, Delta, LinkReport};
 use crate::state_file::{StateFile, StateFileError};
-use crate::subscriber::{Backoff, Resolved, Saved, Subscriber, Want};
+use crate::subscriber::{Resolved, Saved, Subscriber, Want};
 
 /// The ends of the client's channels.
 pub(crate) struct Seed {
@@ -31,8 +31,7 @@ pub(crate) struct ClientTask {
     options: ClientOptions,
     seed: Seed,
     subscriber: Subscriber,
-    stream: Stream,
-    backoff: Backoff,
+    streams: Streams,
     snapshots: SnapshotCell<Snapshot>,
     condition: watch::Sender<Condition>,
     waiters: BTreeMap<ServiceKey, Vec<oneshot::Sender<Wanted>>>,
@@ -41,22 +40,11 @@ pub(crate) struct ClientTask {
     saving: JoinSet<Result<(), StateFileError>>,
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<Port, PortError>> + Send>>;
-
-enum Stream {
-    Open(Port),
-    Opening(Opening),
-    Waiting(Instant),
-}
-
 enum Event {
-    Delta(Box<Delta>),
-    Failed(PortError),
     Links,
-    Opened(Port),
-    Reconnect,
     Saved(Result<(), StateFileError>),
     Stop,
+    Stream(StreamEvent),
     Timeout,
     Wants(Vec<WantRequest>),
 }
@@ -75,12 +63,12 @@ impl ClientTask {
         subscriber.names().poll_usage().into_iter().for_each(|table| seed.usage.replace(table));
         condition.names = subscriber.names().len();
         let (condition, status) = watch::channel(condition);
+        let (transport, node) = (options.transport.clone(), options.identity());
         let task = Self {
-            backoff: Backoff::new(options.limits.reconnect_max),
+            streams: Streams::new(now, transport, node, options.limits.reconnect_max),
             options,
             seed,
             subscriber,
-            stream: Stream::Waiting(now),
             snapshots: snapshots.clone(),
             condition,
             waiters: BTreeMap::new(),
@@ -111,18 +99,17 @@ impl ClientTask {
     async fn next_event(&mut self) -> Event {
         // Without any caller left the client still keeps the snapshot current.
         let callers = !self.seed.inbox.is_closed();
-        let stream_open = matches!(self.stream, Stream::Open(_));
+        let stream_open = self.streams.is_open();
         let timers = [self.subscriber.names().next_timeout(), self.save_due()];
         let timeout = timers.into_iter().flatten().min().map(tokio::time::Instant::from_std);
         let mut wants = Vec::new();
         tokio::select! {
             // The end goes first. Timers and the stream are paced (one delta in flight), so
-            // they cannot starve callers, who could starve them. Each arm is cancel-safe:
-            // an opening stays in `self.stream`.
+            // they cannot starve callers, who could starve them. Each arm is cancel-safe.
             biased;
             _ = self.seed.stopped.wait_for(|stopped| *stopped) => Event::Stop,
             () = sleep_until(timeout) => Event::Timeout,
-            event = next_of(&mut self.stream) => event,
+            event = self.streams.next() => Event::Stream(event),
             Some(outcome) = self.saving.join_next() => match outcome {
                 Ok(outcome) => Event::Saved(outcome),
                 Err(_) => Event::Timeout,
@@ -137,28 +124,22 @@ impl ClientTask {
     fn handle(&mut self, event: Event) -> Result<(), PortError> {
         let now = clock::now();
         match event {
-            Event::Delta(delta) => return self.on_delta(now, *delta),
-            Event::Failed(error) => return Err(error),
             Event::Links => {
                 let links = self.seed.reported.borrow_and_update().clone();
-                return self.send(ClientMessage::Report(links));
-            }
-            Event::Opened(port) => {
-                self.stream = Stream::Open(port);
-                let hello = self.subscriber.handle_connected(now);
-                self.send(hello)?;
-                let links = self.seed.reported.borrow_and_update().clone();
-                if !links.is_empty() {
-                    self.send(ClientMessage::Report(links))?;
-                }
-            }
-            Event::Reconnect => {
-                let transport = self.options.transport.clone();
-                let opening = Port::open(transport, self.options.identity());
-                self.stream = Stream::Opening(Box::pin(opening));
+                return self.streams.send(ClientMessage::Report(links));
             }
             Event::Saved(outcome) => self.on_saved(now, outcome),
             Event::Stop => {}
+            Event::Stream(StreamEvent::Delta(delta)) => return self.on_delta(now, *delta),
+            Event::Stream(StreamEvent::Failed(error)) => return Err(error),
+            Event::Stream(StreamEvent::Opened) => {
+                let hello = self.subscriber.handle_connected(now);
+                self.streams.send(hello)?;
+                let links = self.seed.reported.borrow_and_update().clone();
+                if !links.is_empty() {
+                    self.streams.send(ClientMessage::Report(links))?;
+                }
+            }
             Event::Timeout => {
                 self.subscriber.names().handle_timeout(now);
                 self.forget_waiters();
@@ -192,7 +173,7 @@ impl ClientTask {
         for (name, resolved) in applied.resolved {
             self.resolve(&name, wanted(resolved));
         }
-        self.backoff.reset();
+        self.streams.handle_answered();
         self.condition.send_modify(|condition| {
             condition.connected = true;
             condition.from_disk = false;
@@ -202,7 +183,7 @@ impl ClientTask {
             condition.last_error = None;
             condition.rejections = applied.rejections;
         });
-        self.send(applied.answer)
+        self.streams.send(applied.answer)
     }
 
     fn on_want(&mut self, now: Instant, want: WantRequest) {
@@ -221,11 +202,10 @@ impl ClientTask {
     }
 
     fn on_failed(&mut self, error: &PortError) {
-        let pause = self.backoff.next(crate::random::word());
-        self.stream = Stream::Waiting(clock::now() + pause);
+        let now = clock::now();
+        self.streams.handle_failed(now);
         self.subscriber.handle_disconnected();
         let text = error.to_string();
-        let now = clock::now();
         let lost = self.condition.send_if_modified(|condition| {
             let lost = std::mem::take(&mut condition.connected);
             if condition.age == Age::Current {
@@ -244,14 +224,7 @@ impl ClientTask {
     /// Sends what the names need and tells the request path which are known.
     fn flush(&mut self) -> Result<(), PortError> {
         self.publish_usage();
-        self.subscriber.poll_names().into_iter().try_for_each(|message| self.send(message))
-    }
-
-    fn send(&self, message: ClientMessage) -> Result<(), PortError> {
-        match &self.stream {
-            Stream::Open(port) => port.send(message),
-            Stream::Opening(_) | Stream::Waiting(_) => Ok(()),
-        }
+        self.subscriber.poll_names().into_iter().try_for_each(|message| self.streams.send(message))
     }
 
     fn publish_usage(&mut self) {
@@ -312,24 +285,6 @@ impl ClientTask {
             while let Some(outcome) = self.saving.join_next().await {
                 outcome.into_iter().for_each(|outcome| self.on_saved(clock::now(), outcome));
             }
-        }
-    }
-}
-
-/// The next event of the stream. Cancel-safe: what is under way stays in the stream.
-async fn next_of(stream: &mut Stream) -> Event {
-    match stream {
-        Stream::Open(port) => match port.next().await {
-            Ok(delta) => Event::Delta(Box::new(delta)),
-            Err(error) => Event::Failed(error),
-        },
-        Stream::Opening(opening) => match opening.await {
-            Ok(port) => Event::Opened(port),
-            Err(error) => Event::Failed(error),
-        },
-        Stream::Waiting(until) => {
-            tokio::time::sleep_until((*until).into()).await;
-            Event::Reconnect
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The task that owns the published state, the sessions, and what is known of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -152,7 +152,7 @@ impl Owner {
                 };
                 let next = NodeReport { nacks: status.nacks.clone(), ..report.clone() };
                 if next != report {
-                    log_rejections(&next.nacks);
+                    log_rejections(&added(&report.nacks, &next.nacks));
                     self.report(next.clone());
                 }
                 self.known.insert(id, Known { status, report: next });
@@ -182,6 +182,12 @@ impl Owner {
         // Nobody may be listening, which is no fault.
         let _ = self.reports.send(report);
     }
+}
+
+/// The rejections that were not there before: what was said once is not said again.
+fn added(former: &[Rejection], next: &[Rejection]) -> Vec<Rejection> {
+    let former: BTreeSet<_> = former.iter().collect();
+    next.iter().filter(|rejection| !former.contains(rejection)).cloned().collect()
 }
 
 fn log_rejections(rejections: &[Rejection]) {

@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isthmus_model::{SpiffeId, TrustDomain};
 use isthmus_runtime::clock;
@@ -13,7 +13,7 @@ use tokio_stream::{Stream, StreamExt};
 use super::SubscriberStatus;
 use crate::authorise::{Refused, authorise};
 use crate::message::{ClientMessage, Delta, Hello, LinkReport};
-use crate::node::NodeIdentity;
+use crate::node::{NodeIdentity, NodeRole};
 use crate::publisher::State;
 use crate::publisher::subscription::{Handled, Subscription, SubscriptionError};
 
@@ -33,8 +33,17 @@ pub(crate) struct SessionId(pub(crate) u64);
 pub(crate) enum Authority {
     /// A part of this process.
     InProcess(NodeIdentity),
-    /// A peer that proved its identity.
-    Peer { identity: SpiffeId, own: TrustDomain },
+    /// A peer that proved its identity; `until` is when that proof ends.
+    Peer { identity: SpiffeId, own: TrustDomain, until: Option<Instant> },
+}
+
+impl Authority {
+    fn until(&self) -> Option<Instant> {
+        match self {
+            Self::InProcess(_) => None,
+            Self::Peer { until, .. } => *until,
+        }
+    }
 }
 
 /// Why a session ended.
@@ -42,6 +51,8 @@ pub(crate) enum Authority {
 pub(crate) enum SessionError {
     #[error("the stream is closed")]
     Closed,
+    #[error("the certificate that opened this stream has expired; a new one is needed")]
+    Expired,
     #[error("the controller has as many streams as it can hold")]
     Full,
     #[error("the first message is not a hello")]
@@ -76,7 +87,14 @@ pub(crate) struct Session {
 impl Session {
     /// Serves the stream to its end.
     pub(crate) async fn run(mut self) {
-        if let Err(error) = self.serve().await {
+        let until = self.authority.until().map(tokio::time::Instant::from_std);
+        let outcome = tokio::select! {
+            // The end goes first; what was about to be said is not for this peer any more.
+            biased;
+            () = sleep_until(until) => Err(SessionError::Expired),
+            outcome = self.serve() => outcome,
+        };
+        if let Err(error) = outcome {
             tracing::debug!(session = self.id.0, %error, "a discovery stream ended");
             // A stream that is full or gone cannot be told.
             let _ = self.outgoing.try_send(Err(error));
@@ -88,7 +106,7 @@ impl Session {
         let hello = self.hello().await?;
         let node = match &self.authority {
             Authority::InProcess(node) => node.clone(),
-            Authority::Peer { identity, own } => authorise(identity, own, &hello.node)?,
+            Authority::Peer { identity, own, .. } => authorise(identity, own, &hello.node)?,
         };
         let mut status = SubscriberStatus {
             node: node.name.clone(),
@@ -101,6 +119,8 @@ impl Session {
         let mut subscription = Subscription::new(node, hello)?;
         tell(&self.events, SessionEvent::Progress(self.id, status.clone())).await?;
         loop {
+            // Here and not in its arm below, which a peer that sends without pause starves.
+            subscription.handle_timeout(clock::now())?;
             let state = self.states.borrow_and_update().clone();
             let delta = state.and_then(|state| subscription.poll_delta(clock::now(), &state));
             if let Some(delta) = delta {
@@ -119,6 +139,8 @@ impl Session {
                 message = self.incoming.next() => match message {
                     Some(message) => match subscription.handle(message?)? {
                         Handled::Here => {}
+                        // Others have no links, and could drown the reports of those who do.
+                        Handled::Report(_) if status.role != NodeRole::EastWest => {}
                         Handled::Report(links) => {
                             tell(&self.events, SessionEvent::Report(self.id, links)).await?;
                         }
@@ -126,7 +148,7 @@ impl Session {
                     None => return Ok(()),
                 },
                 changed = self.states.changed() => changed.map_err(|_| SessionError::Closed)?,
-                () = sleep_until(timeout) => subscription.handle_timeout(clock::now())?,
+                () = sleep_until(timeout) => {}
             }
         }
     }

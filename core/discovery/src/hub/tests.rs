@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::message::{LinkReport, Nonce};
-use crate::testing::{bundle, hello, node, resources};
+use crate::testing::{bundle, hello, label, node, resources};
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), future).await.expect("it happens in time")
@@ -119,6 +119,55 @@ async fn a_gateway_that_is_back_on_another_stream_has_not_gone() {
     assert!(!report.connected && report.links.is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_the_proof_of_its_peer() {
+    let publisher = Publisher::start(Epoch(1));
+    publish(&publisher, 1);
+    let domain = isthmus_model::TrustDomain::new("c1.test").unwrap();
+    let (namespace, account) = (label("isthmus-system"), label("isthmus-ingress"));
+    let identity = isthmus_model::SpiffeId::workload(&domain, &namespace, &account);
+    let until = Some(isthmus_runtime::clock::now() + HOUR);
+    let authority = Authority::Peer { identity, own: domain, until };
+    let (messages, incoming) = mpsc::channel(MESSAGES_QUEUED);
+    let (outgoing, deltas) = mpsc::channel(session::DELTAS_QUEUED);
+    let incoming = Box::pin(ReceiverStream::new(incoming).map(Ok));
+    publisher.handle().attach(authority, incoming, outgoing).await.unwrap();
+    let mut port = InProcess { outgoing: messages, incoming: deltas };
+    let opening = hello(&node("n", NodeRole::Ingress));
+    answer(&port, ClientMessage::Hello(Box::new(opening))).await;
+    let began = tokio::time::Instant::now();
+    follow(&mut port, 1).await;
+    publish(&publisher, 2);
+    follow(&mut port, 2).await;
+    // Time goes on by itself as soon as nothing else is left to do.
+    let outcome = port.incoming.recv().await.unwrap();
+    assert_eq!(outcome.map(|_| ()), Err(SessionError::Expired));
+    assert!(began.elapsed().abs_diff(HOUR) < Duration::from_secs(60));
+    publish(&publisher, 3);
+    assert!(port.incoming.recv().await.is_none());
+}
+
+#[tokio::test]
+async fn links_are_reported_by_gateways_between_clusters_alone() {
+    let publisher = Publisher::start(Epoch(1));
+    let mut reports = publisher.handle().reports();
+    publish(&publisher, 1);
+    let link = LinkReport {
+        cluster: isthmus_model::ClusterId::new("east").unwrap(),
+        transport: None,
+        rtt_micros: None,
+        loss_permille: 0,
+    };
+    let mut other = open(&publisher, "n", NodeRole::Ingress).await;
+    answer(&other, ClientMessage::Report(vec![link])).await;
+    let delta = next(&mut other).await;
+    // A refusal comes after the report, and its own report shows what became of that.
+    let bad = Rejection::named("TrustBundle", "a.test", &"cannot be read");
+    answer(&other, ClientMessage::Nack(delta.nonce, vec![bad])).await;
+    let report = within(reports.recv()).await.unwrap();
+    assert_eq!((report.nacks.len(), report.links.len()), (1, 0));
+}
+
 #[tokio::test]
 async fn a_breach_of_the_protocol_ends_the_stream_with_its_reason() {
     let publisher = Publisher::start(Epoch(1));
@@ -135,3 +184,5 @@ async fn a_breach_of_the_protocol_ends_the_stream_with_its_reason() {
     assert!(matches!(outcome, Err(SessionError::Subscription(_))));
     assert!(within(wrong.incoming.recv()).await.is_none());
 }
+
+const HOUR: Duration = Duration::from_secs(3600);

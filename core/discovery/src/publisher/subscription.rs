@@ -230,8 +230,6 @@ impl Subscription {
             }
         }
         self.synced = Some(generation);
-        // Names may have come while the delta was in flight.
-        self.names_changed = true;
         Ok(())
     }
 }

@@ -101,11 +101,12 @@ impl Names {
 
     /// Every name, for the hello.
     pub(crate) fn handle_connected(&mut self, now: Instant) -> Vec<ServiceKey> {
-        self.connected = true;
         self.added.clear();
         self.removed.clear();
         // Time without a controller does not count as time without use.
-        self.names.values_mut().for_each(|name| name.last_used = now);
+        if !std::mem::replace(&mut self.connected, true) {
+            self.names.values_mut().for_each(|name| name.last_used = now);
+        }
         self.names.keys().cloned().collect()
     }
 

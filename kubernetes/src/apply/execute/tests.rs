@@ -1,5 +1,7 @@
 //! Verdicts as values, and an executor before an API server that is a script.
 
+mod shared;
+
 use std::sync::{Arc, Mutex};
 
 use kube::Config;
@@ -8,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::answer::{BACKOFF_MAX, HINT_MAX};
 use super::*;
 
 /// An API server that knows Services, and answers by method and path.
@@ -17,10 +20,15 @@ struct Server {
     _tasks: JoinSet<()>,
 }
 
-type Answer = fn(&str) -> (u16, Value);
+/// Of a request and its body.
+type Answer = Arc<dyn Fn(&str, &Value) -> (u16, Value) + Send + Sync>;
 
 impl Server {
-    async fn start(answer: Answer) -> Self {
+    async fn start(answer: fn(&str) -> (u16, Value)) -> Self {
+        Self::with(Arc::new(move |request, _| answer(request))).await
+    }
+
+    async fn with(answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let client = Client::try_from(Config::new(url.parse().unwrap())).unwrap();
@@ -29,7 +37,7 @@ impl Server {
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, answer, Arc::clone(&log)));
+                connections.spawn(serve(stream, Arc::clone(&answer), Arc::clone(&log)));
             }
         });
         Self { client, asked, _tasks: tasks }
@@ -65,13 +73,14 @@ async fn serve(mut stream: TcpStream, answer: Answer, log: Arc<Mutex<Vec<String>
             let count = stream.read(&mut chunk).await.unwrap();
             read.extend_from_slice(&chunk[..count]);
         }
+        let body = serde_json::from_slice(&read[head.len()..end]).unwrap_or_default();
         read.drain(..end);
         let mut words = head.split([' ', '?']);
         let request = format!("{} {}", words.next().unwrap(), words.next().unwrap());
         log.lock().unwrap().push(request.clone());
         let (code, body) = match request.as_str() {
             "GET /api/v1" => (200, services()),
-            request => answer(request),
+            request => answer(request, &body),
         };
         let body = body.to_string();
         let head = format!(
@@ -143,14 +152,14 @@ async fn a_refused_write_is_not_sent_again_with_each_plan() {
     let second = executor.execute(&new_service(), || true).await;
     assert_eq!(server.asked(), [""; 0]);
     assert_eq!(first.failures, second.failures);
-    assert_eq!(executor.execute(&new_service(), || false).await.withheld, 0, "it still waits");
+    assert_eq!(executor.execute(&new_service(), || false).await.withheld, [], "it still waits");
 }
 
 #[tokio::test]
 async fn nothing_is_sent_without_the_lead() {
     let server = Server::start(|_| refused(404)).await;
     let report = Executor::new(server.client.clone()).execute(&new_service(), || false).await;
-    assert_eq!((report.withheld, server.asked().len()), (1, 0));
+    assert_eq!((report.withheld.len(), server.asked().len()), (1, 0));
 }
 
 #[tokio::test]
@@ -161,7 +170,7 @@ async fn a_kind_that_is_not_served_is_asked_for_once() {
         .into();
     let plan = crate::apply::plan(&pods, &[]).unwrap();
     let report = Executor::new(server.client.clone()).execute(&plan, || true).await;
-    assert_eq!((report.failures.len(), report.withheld), (1, 2));
+    assert_eq!((report.failures.len(), report.withheld.len()), (1, 2));
     assert_eq!(server.asked.lock().unwrap().len(), 1);
 }
 

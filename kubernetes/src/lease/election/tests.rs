@@ -146,3 +146,60 @@ fn a_write_whose_answer_is_lost_does_not_count() {
     assert!(a.leads(5000));
     assert_eq!(server.record.unwrap().transitions, 1);
 }
+
+#[test]
+fn a_leader_that_was_cut_off_leads_again_if_nobody_else_has() {
+    let mut server = Server::default();
+    let mut a = Contender::new("a", 0, 100);
+    for at in (0..5_000).step_by(100) {
+        a.turn(&mut server, at, 20);
+    }
+    a.reachable = false;
+    for at in (5_000..45_000).step_by(100) {
+        a.turn(&mut server, at, 20);
+    }
+    assert!(!a.leads(45_000));
+    assert!(!a.election.is_taken());
+    a.reachable = true;
+    for at in (45_000..49_000).step_by(100) {
+        a.turn(&mut server, at, 20);
+    }
+    assert!(a.leads(49_000));
+    assert_eq!(server.record.unwrap().transitions, 1);
+}
+
+#[test]
+fn a_leader_that_was_cut_off_sees_that_another_leads() {
+    let mut server = Server::default();
+    let (mut a, mut b) = (Contender::new("a", 0, 100), Contender::new("b", 0, 100));
+    for at in (0..60_000).step_by(100) {
+        a.reachable = !(5_000..40_000).contains(&at);
+        a.turn(&mut server, at, 20);
+        b.turn(&mut server, at, 20);
+        assert!(!(a.leads(at) && b.leads(at)));
+    }
+    assert!(a.election.is_taken());
+    assert!(b.leads(60_000));
+}
+
+#[test]
+fn a_lease_that_somebody_deletes_or_empties_is_taken_again_and_not_lost() {
+    for left in [None, Some(String::new())] {
+        let mut server = Server::default();
+        let mut a = Contender::new("a", 0, 100);
+        for at in (0..20_000).step_by(100) {
+            if at == 5_000 {
+                server.writes += 1;
+                let version = server.writes.to_string();
+                server.record = left.clone().map(|holder| Record {
+                    holder,
+                    version,
+                    ..server.record.clone().unwrap()
+                });
+            }
+            a.turn(&mut server, at, 20);
+            assert!(!a.election.is_taken());
+        }
+        assert!(a.leads(20_000));
+    }
+}

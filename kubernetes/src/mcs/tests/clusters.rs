@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use isthmus_config::{ClusterSetIps, Context, Index, Origin, SourceDocument, Unmeshed};
+use isthmus_config::{ClusterSetIps, Context, Index, Origin, SourceDocument, Translator, Unmeshed};
 use isthmus_federation::mcs::VipPool;
 use isthmus_federation::plan::inputs::{EASTWEST_ACCOUNT, system_identity};
 use isthmus_federation::plan::{
@@ -164,6 +164,7 @@ impl Cluster {
                 unmeshed: configuration.context.unmeshed.as_ref(),
                 unmeshed_ports: &BTreeMap::new(),
             },
+            &mut Translator::default(),
         );
         self.published.clone_from(&decided.federated.publications);
         self.decided = Some(Decided {
@@ -176,7 +177,12 @@ impl Cluster {
 
     /// Writes what follows; how many writes that were.
     fn write(&mut self) -> usize {
-        let nodes = [NodeState { name: "n1".into(), region: "r".into(), zone: "z1".into() }];
+        let nodes = [NodeState {
+            name: "n1".into(),
+            region: "r".into(),
+            zone: "z1".into(),
+            ..NodeState::default()
+        }];
         let desired = mcs::desired(&McsInputs {
             decided: self.decided.as_ref().unwrap(),
             pods: &self.pods,

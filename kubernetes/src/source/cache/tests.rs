@@ -49,6 +49,30 @@ fn a_state_is_complete_when_every_present_kind_has_listed() {
 }
 
 #[test]
+fn the_release_of_the_gateway_api_is_known_once_read_and_nothing_waits_for_it() {
+    let definition = |release: &str| {
+        let annotations = json!({ (crate::status::release::ANNOTATION): release });
+        json!({"metadata": {"name": kinds::DEFINITION, "annotations": annotations}})
+    };
+    let mut cache = cache(&[SERVICE, Watched::Definition]);
+    listed(&mut cache, SERVICE, vec![object("shop", "web", "a")]);
+    assert!(!cache.is_complete(), "its list is awaited while nothing speaks against it");
+    let refused = Change::Failed("forbidden".to_owned());
+    cache.handle(&scope(Watched::Definition), refused);
+    assert!(cache.is_complete());
+    assert_eq!(cache.state().bundle_version, None);
+    let before = listed(&mut cache, Watched::Definition, vec![definition("v1.6.3")]);
+    assert_eq!(
+        (before, cache.state().bundle_version.as_deref()),
+        (Effect::Changed, Some("v1.6.3"))
+    );
+    let upgraded = Change::Applied(definition("v1.7.0"));
+    assert_eq!(cache.handle(&scope(Watched::Definition), upgraded), Effect::Changed);
+    assert_eq!(cache.state().bundle_version.as_deref(), Some("v1.7.0"));
+    assert_eq!(cache.state().documents.len(), 1, "it is no object of the configuration");
+}
+
+#[test]
 fn a_heartbeat_is_no_change() {
     let mut cache = cache(&[SERVICE]);
     listed(&mut cache, SERVICE, vec![object("shop", "web", "a")]);

@@ -4,6 +4,7 @@
 //! are by a token that the API server does not take, and ask the controller; so a taken
 //! gateway pod reads nothing from the API server.
 
+use isthmus_kubernetes::source::DEFINITION;
 use isthmus_model::name::SYSTEM_NAMESPACE;
 use serde_json::{Value, json};
 
@@ -57,6 +58,11 @@ fn account(component: &str, values: &Values) -> Value {
 fn cluster_rules() -> Value {
     let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": verbs });
     json!([
+        // The release of the Gateway API: one definition, selected by its name.
+        {
+            "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"],
+            "resourceNames": [DEFINITION], "verbs": WATCH,
+        },
         // Read: the configuration, and who and where pods are.
         rule("", &["namespaces", "nodes", "secrets"], WATCH),
         rule("", &["pods"], READ),

@@ -60,6 +60,18 @@ fn every_kind_that_is_watched_may_be_listed_and_watched() {
 }
 
 #[test]
+fn of_the_definitions_only_that_of_gateway_classes_may_be_watched() {
+    let objects = objects(&values(&[]), None);
+    let role = of_kind(&objects, "ClusterRole")[0];
+    let rules = role["rules"].as_array().unwrap().iter();
+    let rules: Vec<&Value> =
+        rules.filter(|rule| rule["resources"] == json!(["customresourcedefinitions"])).collect();
+    assert_eq!(rules.len(), 1);
+    assert_eq!(rules[0]["resourceNames"], json!(["gatewayclasses.gateway.networking.k8s.io"]));
+    assert_eq!(rules[0]["verbs"], json!(["list", "watch"]));
+}
+
+#[test]
 fn no_right_is_given_by_a_wildcard_and_only_to_the_controller() {
     let objects = objects(&values(&[]), None);
     for object in of_kind(&objects, "ClusterRole").into_iter().chain(of_kind(&objects, "Role")) {

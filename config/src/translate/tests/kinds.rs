@@ -1,10 +1,9 @@
-//! Routes of the kinds beside HTTPRoute, the newer filters, and BackendTLSPolicy.
+//! Routes of the kinds beside HTTPRoute, and the newer filters.
 
+use isthmus_model::BackendTarget;
 use isthmus_model::route::{Filter, PathMatch};
-use isthmus_model::{BackendRoots, BackendTarget, ClusterId, TrustDomain};
 
 use super::*;
-use crate::translate::testing::objects;
 
 const BASE: &str = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -31,7 +30,8 @@ spec: {ports: [{name: http, port: 80}, {name: dns, port: 53, protocol: UDP}]}
 ---
 ";
 
-fn run(kind: &str, spec: &str) -> Translation {
+/// What comes of a route beside a Gateway and a Service.
+pub(super) fn one(kind: &str, spec: &str) -> Translation {
     let group = "gateway.networking.k8s.io/v1";
     let route = format!(
         "{{apiVersion: {group}, kind: {kind}, metadata: {{name: r, namespace: shop}}, spec: {spec}}}"
@@ -41,19 +41,19 @@ fn run(kind: &str, spec: &str) -> Translation {
     translate(&objects, &Context::new(ClusterId::new("a").unwrap(), domain))
 }
 
-fn reasons(translation: &Translation, kind: &str) -> Vec<&'static str> {
+pub(super) fn reasons(translation: &Translation, kind: &str) -> Vec<&'static str> {
     let of = translation.conditions.iter().filter(|c| c.object.kind.label() == kind);
     of.filter(|c| c.is_problem()).map(|c| c.reason).collect()
 }
 
 fn stream(translation: &Translation) -> Option<&isthmus_model::StreamRoute> {
-    translation.resources.iter().find_map(|resource| {
+    resources(translation).find_map(|resource| {
         if let Resource::StreamRoute(route) = resource { Some(route) } else { None }
     })
 }
 
-fn http(translation: &Translation) -> &isthmus_model::HttpRoute {
-    let mut all = translation.resources.iter();
+fn http(translation: &Translation) -> &HttpRoute {
+    let mut all = resources(translation);
     let found =
         all.find_map(
             |resource| if let Resource::HttpRoute(route) = resource { Some(route) } else { None },
@@ -64,7 +64,7 @@ fn http(translation: &Translation) -> &isthmus_model::HttpRoute {
 #[test]
 fn a_tcp_route_attaches_to_every_tcp_listener_and_no_other() {
     let spec = "{parentRefs: [{name: edge}], rules: [{backendRefs: [{name: web, port: 80}]}]}";
-    let translation = run("TCPRoute", spec);
+    let translation = one("TCPRoute", spec);
     assert_eq!(reasons(&translation, "TCPRoute"), Vec::<&str>::new());
     assert_eq!(stream(&translation).unwrap().parents.len(), 2);
 }
@@ -72,7 +72,7 @@ fn a_tcp_route_attaches_to_every_tcp_listener_and_no_other() {
 #[test]
 fn stream_routes_say_why_they_are_refused() {
     let rules = "rules: [{backendRefs: [{name: web, port: 80}]}]";
-    let reason = |kind, spec: &str| reasons(&run(kind, &format!("{{{spec}, {rules}}}")), kind);
+    let reason = |kind, spec: &str| reasons(&one(kind, &format!("{{{spec}, {rules}}}")), kind);
     let http = "parentRefs: [{name: edge, sectionName: http}]";
     assert_eq!(reason("TCPRoute", http), ["NotAllowedByListeners"]);
     let absent = "parentRefs: [{name: edge, port: 9000, sectionName: b}]";
@@ -86,7 +86,7 @@ fn stream_routes_say_why_they_are_refused() {
 fn a_backend_that_cannot_be_used_keeps_its_share() {
     let spec = "{hostnames: [a.example.com], parentRefs: [{name: edge}], rules: [{backendRefs: [\
         {name: web, port: 80, weight: 3}, {kind: Bucket, name: x, weight: 2}]}]}";
-    let translation = run("TLSRoute", spec);
+    let translation = one("TLSRoute", spec);
     assert_eq!(reasons(&translation, "TLSRoute"), ["InvalidKind"]);
     let backends = &stream(&translation).unwrap().backends;
     assert!(matches!(backends[1].target, BackendTarget::Invalid { .. }));
@@ -99,7 +99,7 @@ fn methods_of_grpc_are_paths() {
         {method: {service: a.B, method: C}}, {method: {service: a.B}}, {method: {method: C}},\
         {method: {type: RegularExpression, service: 'a|b'}}, {headers: [{name: x, value: y}]}],\
         backendRefs: [{name: web, port: 80}]}]}";
-    let translation = run("GRPCRoute", spec);
+    let translation = one("GRPCRoute", spec);
     assert_eq!(reasons(&translation, "GRPCRoute"), Vec::<&str>::new());
     let route = http(&translation);
     assert_eq!(route.kind, isthmus_model::HttpRouteKind::Grpc);
@@ -123,7 +123,7 @@ fn mirrors_cors_and_retries_arrive_and_a_bad_mirror_is_dropped() {
         {type: CORS, cors: {allowOrigins: ['https://*.a.example']}}],\
         retry: {codes: [503, 500], attempts: 3, backoff: 10ms},\
         backendRefs: [{name: web, port: 80}]}]}";
-    let translation = run("HTTPRoute", spec);
+    let translation = one("HTTPRoute", spec);
     assert_eq!(reasons(&translation, "HTTPRoute"), ["BackendNotFound"]);
     let rule = &http(&translation).rules[0];
     assert_eq!(rule.filters.len(), 2);
@@ -131,36 +131,4 @@ fn mirrors_cors_and_retries_arrive_and_a_bad_mirror_is_dropped() {
     assert!(matches!(&rule.filters[1], Filter::Cors(cors) if cors.max_age == 5));
     let retry = rule.retry.as_ref().unwrap();
     assert_eq!((retry.attempts, retry.codes.as_slice()), (3, &[500, 503][..]));
-}
-
-#[test]
-fn a_policy_without_a_certificate_fails_closed_and_the_first_by_name_wins() {
-    let policy = |name: &str| {
-        format!(
-            "{{apiVersion: gateway.networking.k8s.io/v1, kind: BackendTLSPolicy, metadata: {{name: {name}, namespace: shop}}, spec: {{targetRefs: [{{group: '', kind: Service, name: web, sectionName: http}}], validation: {{hostname: a.example, caCertificateRefs: [{{group: '', kind: ConfigMap, name: gone}}]}}}}}}"
-        )
-    };
-    let spec = format!(
-        "{{parentRefs: [{{name: edge}}], rules: [{{backendRefs: [{{name: web, port: 80}}]}}]}}}}\n---\n{}\n---\n{}",
-        policy("p1"),
-        policy("p2")
-    );
-    let spec = &spec[..spec.len() - 1];
-    let translation = run("HTTPRoute", spec);
-    let found: Vec<_> = translation
-        .resources
-        .iter()
-        .filter_map(
-            |resource| if let Resource::BackendTls(tls) = resource { Some(tls) } else { None },
-        )
-        .collect();
-    assert_eq!((found.len(), found[0].policy.as_str(), found[0].port), (1, "shop/p1", Some(80)));
-    assert!(matches!(found[0].roots, BackendRoots::Invalid { .. }));
-    let want = [
-        "NoValidCACertificate",
-        "InvalidCACertificateRef",
-        "Conflicted",
-        "InvalidCACertificateRef",
-    ];
-    assert_eq!(reasons(&translation, "BackendTLSPolicy"), want);
 }
