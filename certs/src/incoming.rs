@@ -10,26 +10,20 @@ use tonic::transport::server::Connected;
 
 /// A stream, whom it is with, and its place.
 #[derive(Debug)]
-pub(crate) struct Incoming<S, P> {
+pub(crate) struct Incoming<S, P, H = OwnedSemaphorePermit> {
     stream: S,
     peer: P,
-    _place: OwnedSemaphorePermit,
-    _own_place: Option<OwnedSemaphorePermit>,
+    _place: H,
 }
 
-impl<S, P> Incoming<S, P> {
+impl<S, P, H> Incoming<S, P, H> {
     /// A connection whose requests carry `peer` among their extensions.
-    pub(crate) fn new(stream: S, peer: P, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, peer, _place: place, _own_place: None }
-    }
-
-    /// The connection with its place among those of its peer as well.
-    pub(crate) fn with_own_place(self, place: OwnedSemaphorePermit) -> Self {
-        Self { _own_place: Some(place), ..self }
+    pub(crate) fn new(stream: S, peer: P, place: H) -> Self {
+        Self { stream, peer, _place: place }
     }
 }
 
-impl<S, P: Clone + Send + Sync + 'static> Connected for Incoming<S, P> {
+impl<S, P: Clone + Send + Sync + 'static, H> Connected for Incoming<S, P, H> {
     type ConnectInfo = P;
 
     fn connect_info(&self) -> P {
@@ -37,7 +31,7 @@ impl<S, P: Clone + Send + Sync + 'static> Connected for Incoming<S, P> {
     }
 }
 
-impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Incoming<S, P> {
+impl<S: AsyncRead + Unpin, P: Unpin, H: Unpin> AsyncRead for Incoming<S, P, H> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -47,7 +41,7 @@ impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Incoming<S, P> {
     }
 }
 
-impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Incoming<S, P> {
+impl<S: AsyncWrite + Unpin, P: Unpin, H: Unpin> AsyncWrite for Incoming<S, P, H> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -26,3 +26,6 @@ pub(crate) mod client;
 pub(crate) mod server;
 
 mod tasks;
+
+#[cfg(test)]
+mod tests;

@@ -108,4 +108,4 @@ fn incoming_trace(header: &StreamHeader) -> IncomingTrace {
 }
 
 /// Time to connect to a local endpoint.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
 //! Server-side apply: what is to be written, and the writing.
 //!
-//! [`plan`] and [`plan_status`] compare what is desired with what is observed and give
-//! the writes that are needed; nothing changed means nothing written. [`Executor`]
+//! [`plan`], [`plan_status`] and [`StatusPlanner`] compare what is desired with what is
+//! observed and give the writes that are needed; nothing changed means nothing written. [`Executor`]
 //! carries them out and decides nothing.
 //!
 //! An object carries a hash of what we applied last, because a field that we no longer
@@ -21,9 +21,11 @@ mod covers;
 
 pub mod execute;
 
+mod statuses;
+
 mod transition;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -31,6 +33,8 @@ use serde_json::{Value, json};
 
 use crate::apply::covers::{Lists, covers};
 pub use crate::apply::execute::{Executor, Failure, Report};
+pub(crate) use crate::apply::statuses::name;
+pub use crate::apply::statuses::{StatusPair, StatusPlanner, plan_status};
 
 /// Names an object of any kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,7 +80,7 @@ impl ObjectId {
     }
 
     /// Group, kind, namespace and name: the same object in whatever version.
-    fn object(&self) -> Name<'_> {
+    pub(crate) fn object(&self) -> Name<'_> {
         (self.group(), &self.kind, &self.namespace, &self.name)
     }
 }
@@ -208,71 +212,8 @@ pub fn plan<'v>(
     Ok(plan)
 }
 
-/// Plans the status of objects that others own.
-///
-/// Each desired value has the names of the object and `status`; its conditions need no
-/// `lastTransitionTime`: it is taken from the observed condition while the condition's
-/// status is the same, and is `now` (RFC 3339) otherwise. `own_conditions` are the types
-/// of top-level conditions that we write, so that one that is no longer desired is taken
-/// away and those of others are left. An object that is not observed, or is being
-/// deleted, is passed over. A write carries the `resourceVersion` of the observed object,
-/// if that has one, and is good for that version alone.
-///
-/// # Errors
-///
-/// [`PlanError`] when a desired object has no `apiVersion`, `kind` or name.
-pub fn plan_status<'v>(
-    desired: &[Value],
-    observed: impl IntoIterator<Item = &'v Value>,
-    own_conditions: &[&str],
-    now: &str,
-) -> Result<Plan, PlanError> {
-    let ids = desired.iter().map(ObjectId::of).collect::<Result<Vec<_>, _>>()?;
-    // Most objects of a cluster are of kinds whose status is not ours.
-    let kinds: BTreeSet<(&str, &str)> = ids.iter().map(|id| (id.group(), &*id.kind)).collect();
-    let known = observed.into_iter().filter_map(|object| Some((name(object)?, object)));
-    let known = known.filter(|((group, kind, ..), _)| kinds.contains(&(*group, *kind)));
-    // Only looked up, never walked.
-    let known: HashMap<Name<'_>, &Value> = known.collect();
-    let mut plan = Plan::default();
-    for (id, object) in ids.into_iter().zip(desired) {
-        let Some(current) = known.get(&id.object()).filter(|current| !is_ending(current)) else {
-            continue;
-        };
-        let none = Value::Null;
-        let before = current.get("status").unwrap_or(&none);
-        let mut status = object.get("status").cloned().unwrap_or_else(|| json!({}));
-        transition::carry(&mut status, before, now);
-        let is_current = covers(&status, before, Lists::Whole)
-            && !has_stale_condition(&status, before, own_conditions);
-        if is_current {
-            plan.unchanged += 1;
-            continue;
-        }
-        let mut metadata = json!({ "name": id.name });
-        if !id.namespace.is_empty() {
-            metadata["namespace"] = json!(id.namespace);
-        }
-        if let Some(version) = current.pointer(VERSION).filter(|version| version.is_string()) {
-            metadata["resourceVersion"] = version.clone();
-        }
-        let body = json!({
-            "apiVersion": id.api_version, "kind": id.kind, "metadata": metadata, "status": status,
-        });
-        plan.actions.push(Action::ApplyStatus { id, body });
-    }
-    Ok(plan)
-}
-
 /// Group, kind, namespace and name.
-type Name<'v> = (&'v str, &'v str, &'v str, &'v str);
-
-fn name(object: &Value) -> Option<Name<'_>> {
-    let metadata = object.get("metadata")?;
-    let namespace = text(metadata, "namespace").unwrap_or_default();
-    let group = group(text(object, "apiVersion")?);
-    Some((group, text(object, "kind")?, namespace, text(metadata, "name")?))
-}
+pub(crate) type Name<'v> = (&'v str, &'v str, &'v str, &'v str);
 
 /// Direct, because a pointer is text that is taken apart each time.
 fn text<'v>(value: &'v Value, field: &str) -> Option<&'v str> {
@@ -323,15 +264,6 @@ fn is_only_named(object: &Value) -> bool {
 
 fn is_ending(object: &Value) -> bool {
     object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null())
-}
-
-fn has_stale_condition(desired: &Value, observed: &Value, own: &[&str]) -> bool {
-    let types = |status: &Value| -> BTreeSet<String> {
-        let conditions = status.get("conditions").and_then(Value::as_array).into_iter().flatten();
-        conditions.filter_map(|c| Some(c.get("type")?.as_str()?.to_owned())).collect()
-    };
-    let desired = types(desired);
-    types(observed).iter().any(|kind| own.contains(&kind.as_str()) && !desired.contains(kind))
 }
 
 fn describe(object: &Value) -> String {

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
@@ -113,12 +114,14 @@ impl fmt::Debug for Connection {
 ///
 /// [`ConnectError`] says which of file, context, credentials and server is at fault.
 pub async fn connect(access: &Access) -> Result<Connection, ConnectError> {
-    let config = match access {
+    let mut config = match access {
         Access::InCluster => Config::incluster().map_err(ConnectError::InCluster)?,
         Access::Kubeconfig { path, context } => {
             kubeconfig(access, path.clone(), context.clone()).await?
         }
     };
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
     let url = config.cluster_url.to_string();
     let namespace = config.default_namespace.clone();
     let client = Client::try_from(config).map_err(|source| ConnectError::Client {
@@ -156,6 +159,12 @@ async fn kubeconfig(
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     Config::from_custom_kubeconfig(file, &options).await.map_err(broken)
 }
+
+/// Time to connect to the API server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may bring nothing: more than the minute of a quiet watch, so that
+/// only one whose server has gone without a word is given up.
+const READ_TIMEOUT: Duration = Duration::from_secs(75);
 
 #[cfg(test)]
 mod tests {

@@ -12,12 +12,12 @@ pub mod budget;
 
 mod post;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use serde_json::Value;
 
-use crate::apply::{Action, ObjectId, Plan};
+use crate::apply::{self, Action, ObjectId, Plan};
 pub use crate::events::post::Recorder;
 use crate::inspect::condition::{RawCondition, conditions};
 
@@ -78,23 +78,24 @@ impl fmt::Display for Draft {
 /// object as it is observed. To be called before the plan is executed; objects are told
 /// apart by their names, whatever version they were read in.
 pub fn of_plan<'v>(plan: &Plan, observed: impl IntoIterator<Item = &'v Value>) -> Vec<Draft> {
-    let key = |id: &ObjectId| {
-        (id.group().to_owned(), id.kind.clone(), id.namespace.clone(), id.name.clone())
-    };
-    let kinds: BTreeSet<&str> = plan.actions.iter().map(|it| it.id().kind.as_str()).collect();
+    let statuses = plan.actions.iter().filter_map(|action| match action {
+        Action::ApplyStatus { id, body } => Some((id, body)),
+        Action::Apply { .. } | Action::Delete { .. } => None,
+    });
+    let statuses: Vec<(&ObjectId, &Value)> = statuses.collect();
+    // Few are written, and many are observed: those are looked for, and no other is named.
+    let kinds: BTreeSet<&str> = statuses.iter().map(|(id, _)| id.kind.as_str()).collect();
+    let wanted: HashSet<apply::Name<'_>> = statuses.iter().map(|(id, _)| id.object()).collect();
     let is_written = |object: &&Value| {
         object.get("kind").and_then(Value::as_str).is_some_and(|kind| kinds.contains(kind))
     };
-    let mut known = BTreeMap::new();
-    for object in observed.into_iter().filter(is_written) {
-        if let Ok(id) = ObjectId::of(object) {
-            known.insert(key(&id), object);
-        }
-    }
+    let named = observed.into_iter().filter(is_written);
+    let named = named.filter_map(|object| Some((apply::name(object)?, object)));
+    // Only looked up, never walked.
+    let known: HashMap<_, _> = named.filter(|(name, _)| wanted.contains(name)).collect();
     let mut drafts = Vec::new();
-    for action in &plan.actions {
-        let Action::ApplyStatus { id, body } = action else { continue };
-        let Some(object) = known.get(&key(id)) else { continue };
+    for (id, body) in statuses {
+        let Some(object) = known.get(&id.object()) else { continue };
         let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
         let subject = |status: &Value| Subject {
             id: id.clone(),

@@ -55,7 +55,8 @@ pub mod inspect;
 pub mod install;
 
 pub use crate::apply::{
-    Action, Executor, Failure, ObjectId, Plan, PlanError, Report, plan, plan_status,
+    Action, Executor, Failure, ObjectId, Plan, PlanError, Report, StatusPair, StatusPlanner, plan,
+    plan_status,
 };
 pub use crate::client::{Access, ConnectError, Connection, connect};
 pub use crate::keep::{KeepError, Keeper};

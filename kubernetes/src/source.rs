@@ -12,6 +12,8 @@ mod feed;
 
 pub mod kinds;
 
+mod pauses;
+
 mod trim;
 
 mod watch;
@@ -54,6 +56,18 @@ pub struct State {
     /// The release of the Gateway API whose definitions are installed, as they say it
     /// ([`crate::status::release`]); `None` where it is not known.
     pub bundle_version: Option<String>,
+}
+
+impl State {
+    /// The objects of a named group. They are found by the order of the origins, which begin
+    /// with the group, and without a look at any other object.
+    pub fn of_group(&self, group: &str) -> &[SourceDocument] {
+        let prefix = format!("{group}/");
+        let first = self.documents.partition_point(|it| *it.origin.file < *prefix);
+        let rest = self.documents.get(first..).unwrap_or_default();
+        let end = rest.partition_point(|it| it.origin.file.starts_with(&prefix));
+        rest.get(..end).unwrap_or_default()
+    }
 }
 
 /// A kind that has not been listed yet, and why.
@@ -100,5 +114,39 @@ impl Source {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source").field("pending", &self.pending()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use isthmus_config::Origin;
+
+    use super::*;
+
+    #[test]
+    fn a_group_is_found_with_all_of_its_objects_and_no_other() {
+        let names = [
+            "Service/shop/web",
+            "a.b.c/Kind/shop/x",
+            "a.b/Kind/shop/x",
+            "a.b/Kind/shop/y",
+            "a.b/Other/z",
+            "a/Kind/shop/x",
+        ];
+        let document = |name: &&str| {
+            SourceDocument::object(Origin::new(name, 0), Arc::new(serde_json::Value::Null))
+        };
+        let documents = names.iter().map(document).collect();
+        let state = State { documents, ..State::default() };
+        let of_group = |group: &str| {
+            let found = state.of_group(group).iter();
+            found.map(|document| document.origin.file.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of_group("a.b"), ["a.b/Kind/shop/x", "a.b/Kind/shop/y", "a.b/Other/z"]);
+        assert_eq!(of_group("a"), ["a/Kind/shop/x"]);
+        assert_eq!(of_group("z"), Vec::<String>::new());
+        assert!(State::default().of_group("a").is_empty());
     }
 }

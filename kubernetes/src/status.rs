@@ -13,7 +13,10 @@
 //! and which version is in use meanwhile. The parts of its status that come from the
 //! version in use keep that version's generation.
 //!
-//! `lastTransitionTime` is not written here: [`crate::apply::plan_status`] adds it.
+//! An edit changes few statuses of many, so [`Statuses`] keeps what it has made for as long
+//! as it holds.
+//!
+//! `lastTransitionTime` is not written here: [`crate::apply::StatusPlanner`] adds it.
 
 mod condition;
 
@@ -21,22 +24,30 @@ pub mod features;
 
 mod gateways;
 
+mod kept;
+
 mod policies;
 
 pub mod release;
 
 mod routes;
 
+mod users;
+
 mod world;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use isthmus_config::translate::{GatewayStatus, ListenerStatus};
 use isthmus_config::{ConfigError, ObjectCondition, ObjectKey, Objects};
 use serde_json::Value;
 
 use crate::provision::place::GatewayPlace;
-use crate::status::world::World;
+pub use crate::status::kept::Statuses;
+
+/// The group of the objects whose status is made here; others need not be handed over.
+pub const GROUP: &str = world::GATEWAY_GROUP;
 
 /// What statuses are made from.
 #[derive(Debug, Clone, Copy)]
@@ -52,8 +63,8 @@ pub struct StatusInputs<'i> {
     /// Where clients reach the Gateways of ours.
     pub places: &'i BTreeMap<ObjectKey, GatewayPlace>,
     /// The objects as the server has them, with their status. Kinds that have no status
-    /// of ours may be among them.
-    pub observed: &'i [&'i Value],
+    /// of ours may be among them; they are passed over, at a price.
+    pub observed: &'i [Arc<Value>],
     /// The objects that validation rejects.
     pub rejected: &'i [ConfigError],
     /// The annotation [`release::ANNOTATION`] of the CRD of GatewayClass; `None`
@@ -61,29 +72,8 @@ pub struct StatusInputs<'i> {
     pub bundle_version: Option<&'i str>,
 }
 
-/// The statuses that are to be applied: names and `status` of every object of ours that
-/// is observed, ordered by kind, namespace and name.
-pub fn desired(inputs: &StatusInputs<'_>) -> Vec<Value> {
-    let world = World::new(inputs);
-    let mut statuses = Vec::new();
-    for (object, observed) in &world.observed {
-        let status = match object.kind.as_str() {
-            "BackendTLSPolicy" => policies::status(&world, object, observed),
-            "GRPCRoute" | "HTTPRoute" | "TCPRoute" | "TLSRoute" | "UDPRoute" => {
-                routes::status(&world, object, observed)
-            }
-            "Gateway" => gateways::gateway(&world, object, observed),
-            "GatewayClass" => gateways::class(&world, object, observed),
-            "ListenerSet" => gateways::listener_set(&world, object, observed),
-            _ => None,
-        };
-        statuses.extend(status.map(|status| world::with_status(observed, status)));
-    }
-    statuses
-}
-
-/// The types of the top-level conditions that [`desired`] writes, for
-/// [`crate::apply::plan_status`].
+/// The types of the top-level conditions that [`Statuses`] writes, for
+/// [`crate::apply::StatusPlanner`].
 pub const OWN_CONDITIONS: &[&str] = &[
     "Accepted",
     "InsecureFrontendValidationMode",

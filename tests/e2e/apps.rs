@@ -3,7 +3,7 @@
 mod http;
 mod raw;
 
-pub(crate) use raw::BROKEN;
+pub(crate) use raw::{BROKEN, HANG_UP};
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,6 @@
 //! The nearest usable endpoint answers: here, then in the other cluster, then here again.
 
+use crate::apps::HANG_UP;
 use crate::client::Traffic;
 use crate::federation::{imported, url};
 use crate::wait::eventually;
@@ -102,6 +103,42 @@ async fn a_cluster_without_its_controller_goes_on_serving_what_only_it_has() {
     world.cluster("east").has_lease_of("west", "valid").await;
     traffic.flows(20).await;
     traffic.ends_without_a_failure().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_an_application_leaves_without_an_answer_goes_to_another_if_it_may() {
+    // With a sidecar before the application, and with a gateway that stands in for one.
+    for meshed in [true, false] {
+        let near = App::recorder("cart");
+        let east = Cluster::named("east")
+            .gateway()
+            .manifest("route-cart.yaml", &imported("cart"))
+            .link(Link::to("west"))
+            .link(Link::to("north"));
+        let region = east.region.clone();
+        let world = World::start([
+            east,
+            Cluster { region, ..Cluster::named("west") }
+                .app(if meshed { near.meshed() } else { near })
+                .export("cart")
+                .link(Link::from("east")),
+            Cluster::named("north")
+                .app(App::http("cart").meshed())
+                .export("cart")
+                .link(Link::from("east")),
+        ])
+        .await;
+        let east = world.cluster("east");
+        east.sees("cart", "west").await;
+        east.sees("cart", "north").await;
+        // West is nearer: all that it answers says its target.
+        let call = east.get("/").host("cart.test");
+        call.is_answered_with("target=/").await;
+        let call = east.get(HANG_UP).host("cart.test");
+        assert_eq!(call.clone().send().await.cluster(), "north");
+        let answer = call.method("POST").body("once").send().await;
+        assert_eq!(answer.status, 503, "{}", answer.text());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 //!
 //! The accept loop never ends on an error: it pauses and goes on, since a controller that
 //! has run out of descriptors must serve again once it has some. Connections are bounded,
+//! in all and for each address, since whoever connects says only later who it is;
 //! handshakes have a deadline, and a peer without a certificate never gets past TLS.
 //!
 //! A stream ends when the certificate that opened it does: what a peer has not proved
@@ -20,10 +21,9 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use isthmus_model::{SpiffeId, TrustDomain};
-use isthmus_runtime::{Accepting, clock};
+use isthmus_runtime::{Accepting, Places, clock};
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -32,7 +32,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::Service;
 use tonic::{Request, Response, Status, Streaming};
 
-use self::life::{Life, end_of_stream};
+use self::life::Life;
 use crate::executor::ConnectionTasks;
 use crate::hub::PublisherHandle;
 use crate::hub::session::{Authority, DELTAS_QUEUED, SessionError};
@@ -66,17 +66,27 @@ pub struct ServerOptions {
     /// Connections at a time; further ones are closed at once. Default:
     /// [`CONNECTIONS_MAX`].
     pub connections_max: usize,
+    /// Those of one address; further ones are closed at once. Default:
+    /// [`ADDRESS_CONNECTIONS_MAX`].
+    pub address_connections_max: usize,
 }
 
 impl ServerOptions {
-    /// Options with the default limit.
+    /// Options with the default limits.
     pub fn new(
         tls: Arc<rustls::ServerConfig>,
         identify: IdentifyPeer,
         trust_domain: TrustDomain,
         publisher: PublisherHandle,
     ) -> Self {
-        Self { tls, identify, trust_domain, publisher, connections_max: CONNECTIONS_MAX }
+        Self {
+            tls,
+            identify,
+            trust_domain,
+            publisher,
+            connections_max: CONNECTIONS_MAX,
+            address_connections_max: ADDRESS_CONNECTIONS_MAX,
+        }
     }
 }
 
@@ -118,18 +128,21 @@ async fn accept(listener: TcpListener, options: ServerOptions) {
     let mut tls = (*options.tls).clone();
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let places = Arc::new(Semaphore::new(options.connections_max));
+    let mut places = Places::new(options.connections_max, options.address_connections_max);
     let mut connections = JoinSet::new();
     let mut accepting = Accepting::new(listener, "discovery");
     loop {
-        let (stream, _) = tokio::select! {
+        let (stream, from) = tokio::select! {
             // Both arms are cancel-safe; which goes first does not matter.
             accepted = accepting.next() => accepted,
             Some(_) = connections.join_next() => continue,
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::debug!("too many discovery connections; one was closed");
-            continue;
+        let place = match places.take(from.ip()) {
+            Ok(place) => place,
+            Err(reason) => {
+                tracing::debug!(%from, %reason, "a discovery connection was closed");
+                continue;
+            }
         };
         let (acceptor, options) = (acceptor.clone(), options.clone());
         connections.spawn(async move {
@@ -166,7 +179,7 @@ async fn connection(
         .map_err(|_| ConnectionError::Timeout)?
         .map_err(|source| ConnectionError::Tls { source })?;
     let peer = identity(&stream, &options).ok_or(ConnectionError::NoIdentity)?;
-    let until = end_of_stream(clock::now(), clock::wall(), peer.not_after);
+    let until = clock::deadline(clock::now(), clock::wall(), peer.not_after);
     let authority = Authority::Peer { identity: peer.id, own: options.trust_domain, until };
     let life = Life::new();
     let streams = Streams { authority, publisher: options.publisher, life: life.clone() };
@@ -256,6 +269,11 @@ pub(crate) const ALPN: &[u8] = b"h2";
 
 /// Connections at a time.
 pub const CONNECTIONS_MAX: usize = 8192;
+
+/// Connections of one address at a time. A proxy has one, and two while its certificate is
+/// renewed; all proxies of a machine share its address, and so do all pods of a node that
+/// hides them behind its own.
+pub const ADDRESS_CONNECTIONS_MAX: usize = 1024;
 
 /// How long a peer may take for TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

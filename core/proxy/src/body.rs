@@ -17,6 +17,8 @@ use crate::mirror::Tee;
 #[derive(Debug, Default)]
 pub(crate) struct RequestProgress {
     pub(crate) bytes: Cell<u64>,
+    /// Whether the client's part broke: it was cut, or its framing is wrong.
+    pub(crate) broken: Cell<bool>,
     /// Whether the body has been read to its end.
     pub(crate) complete: Cell<bool>,
     /// Whether any of it was handed to an upstream.
@@ -94,7 +96,10 @@ impl Body for RequestBody {
                         }
                     }
                     None => progress.0.complete.set(true),
-                    Some(Err(_)) => *tee = None,
+                    Some(Err(_)) => {
+                        progress.0.broken.set(true);
+                        *tee = None;
+                    }
                 }
                 if progress.0.complete.get()
                     && let Some(tee) = tee.take()

@@ -44,6 +44,8 @@ mod cors;
 
 mod relay;
 
+mod failure;
+
 mod send;
 
 mod reply;

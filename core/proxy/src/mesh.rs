@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use isthmus_certs::{Expected, MeshTls};
@@ -125,7 +126,12 @@ async fn tcp(address: SocketAddr, name: &str) -> Result<TcpStream, ConnectError>
         to: format!("{name} at {address}"),
         reason: error.to_string(),
     };
-    let stream = TcpStream::connect(address).await.map_err(failed)?;
+    let connecting = tokio::time::timeout(LOCAL_CONNECT_TIMEOUT, TcpStream::connect(address));
+    let timed_out = |_| ConnectError::Timeout {
+        to: format!("{name} at {address}"),
+        limit_ms: LOCAL_CONNECT_TIMEOUT.as_millis(),
+    };
+    let stream = connecting.await.map_err(timed_out)?.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     Ok(stream)
 }
@@ -333,3 +339,7 @@ impl RemoteDialer for NoRemote {
 
 /// Configurations kept by one worker.
 const CONFIGS_MAX: usize = 4096;
+/// Time to connect to an address of this cluster, before TLS: a SYN and one repetition. A pod
+/// that has just gone does not answer, and the request waits for this before it is sent
+/// elsewhere.
+const LOCAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

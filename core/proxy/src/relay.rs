@@ -19,11 +19,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use isthmus_model::route::{Retry, Timeouts};
 use isthmus_model::{AppProtocol, Assignment};
-use isthmus_telemetry::{ResponseFlag, SpanRef};
+use isthmus_telemetry::SpanRef;
 
 use crate::balancer::{Picked, Tried};
 use crate::body::{Progress, RequestBody};
 use crate::connect::{ConnectError, Purpose};
+use crate::failure::Failure;
 use crate::log::RequestLog;
 use crate::mirror::{Copy, Tee};
 use crate::outlier::Outcome;
@@ -53,57 +54,17 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Whether the endpoint's proxy says that the application got nothing.
-    fn is_unreached(&self) -> bool {
-        self.response.headers().contains_key(&UNREACHED_HEADER)
-    }
-}
-
-/// Why there is no answer.
-pub(crate) struct Failure {
-    pub(crate) status: StatusCode,
-    pub(crate) flag: ResponseFlag,
-    pub(crate) detail: String,
-}
-
-impl Failure {
-    fn no_endpoint(assignment: &Assignment) -> Self {
-        let detail =
-            format!("{} port {} has no usable endpoint", assignment.service, assignment.port);
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            flag: ResponseFlag::NoHealthyUpstream,
-            detail,
-        }
-    }
-
-    fn connect(error: &ConnectError) -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            flag: error.flag(),
-            detail: error.to_string(),
-        }
-    }
-
-    fn status(status: StatusCode) -> Self {
-        let detail = format!("the backend answered {} to the last attempt", status.as_u16());
-        Self { status, flag: ResponseFlag::NoHealthyUpstream, detail }
-    }
-
-    fn reset(error: &hyper::Error) -> Self {
-        let (status, flag) = if error.is_parse() {
-            (StatusCode::BAD_GATEWAY, ResponseFlag::UpstreamProtocol)
+    /// What the endpoint's proxy says of an application that did not answer, if the request
+    /// may go to another endpoint for it.
+    fn lost(&self, repeatable: bool) -> Option<Outcome> {
+        let headers = self.response.headers();
+        if headers.contains_key(&UNREACHED_HEADER) {
+            // As good as a failed connection.
+            Some(Outcome::ConnectFailure)
+        } else if repeatable && headers.contains_key(&UNANSWERED_HEADER) {
+            Some(Outcome::GatewayError)
         } else {
-            (StatusCode::BAD_GATEWAY, ResponseFlag::UpstreamReset)
-        };
-        Self { status, flag, detail: format!("the upstream ended without an answer: {error}") }
-    }
-
-    fn timeout(limit: Duration) -> Self {
-        Self {
-            status: StatusCode::GATEWAY_TIMEOUT,
-            flag: ResponseFlag::UpstreamTimeout,
-            detail: format!("no answer within {} ms", limit.as_millis()),
+            None
         }
     }
 }
@@ -189,20 +150,18 @@ async fn attempts(
         let try_one = TryOne { picked: &picked, app, how: (log.span, log.tls.as_ref()), limit };
         let attempt = try_one.run(worker, request).await;
         let (outcome, failure, again) = match attempt {
-            Attempt::Answered(answer) if answer.is_unreached() => {
-                // The endpoint's proxy answered, and its application was not reached: as
-                // good as a failed connection.
-                worker.note_outcome(&picked, Outcome::ConnectFailure);
-                tried.add(&picked);
-                log.picked = Some(picked);
-                let more = log.attempts < attempts_max && worker.has_more(&balancer, &tried);
-                match saved.filter(|_| more) {
-                    Some(same) => request = same,
-                    None => return Ok(answer),
-                }
-                continue;
-            }
             Attempt::Answered(answer) => {
+                if let Some(outcome) = answer.lost(repeatable) {
+                    worker.note_outcome(&picked, outcome);
+                    tried.add(&picked);
+                    log.picked = Some(picked);
+                    let more = log.attempts < attempts_max && worker.has_more(&balancer, &tried);
+                    match saved.filter(|_| more) {
+                        Some(same) => request = same,
+                        None => return Ok(answer),
+                    }
+                    continue;
+                }
                 let status = answer.response.status();
                 let more = limits.wants(status) && log.attempts < attempts_max;
                 match saved.filter(|_| more) {
@@ -219,6 +178,11 @@ async fn attempts(
             }
             Attempt::NotConnected { error, request } => {
                 (Outcome::ConnectFailure, Failure::connect(&error), Some(request))
+            }
+            Attempt::Broken { .. } if log.progress.broken.get() => {
+                // Nothing that the endpoint did: a client must not be able to eject it.
+                log.picked = Some(picked);
+                return Err(Failure::broken_request());
             }
             Attempt::Broken { error, returned, reused } => {
                 // What was written may be at an endpoint that is gone: it is sent to another
@@ -378,5 +342,8 @@ pub const MESH_PORT_HEADER: &str = "x-isthmus-port";
 pub(crate) static MESH_PORT: HeaderName = HeaderName::from_static(MESH_PORT_HEADER);
 /// Says between proxies that the application was not reached. Never leaves the mesh.
 pub(crate) static UNREACHED_HEADER: HeaderName = HeaderName::from_static("x-isthmus-unreached");
+/// Says between proxies that the application got the request and its connection ended
+/// without an answer. Never leaves the mesh.
+pub(crate) static UNANSWERED_HEADER: HeaderName = HeaderName::from_static("x-isthmus-unanswered");
 /// Closed idle connections that one request may meet before it counts as a failure.
 const STALE_RETRIES_MAX: u32 = 8;

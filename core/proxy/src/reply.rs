@@ -6,8 +6,9 @@ use http::{HeaderValue, Response, StatusCode};
 use isthmus_telemetry::{Protocol, ResponseFlag};
 
 use crate::body::ResponseBody;
+use crate::failure::Failure;
 use crate::log::RequestLog;
-use crate::relay::{Failure, UNREACHED_HEADER};
+use crate::relay::{UNANSWERED_HEADER, UNREACHED_HEADER};
 use crate::service::Reply;
 
 pub(crate) fn failed(log: Box<RequestLog>, failure: Failure) -> Reply {
@@ -25,16 +26,20 @@ pub(crate) fn refuse(
     detail: &str,
 ) -> Reply {
     log.refused(status, flag, detail.to_owned());
-    let unreached = flag == ResponseFlag::UpstreamConnectFailure && !log.source_identity.is_empty();
+    // Tells a proxy that asked that it may ask another endpoint: always if the application
+    // got nothing, else as the request allows.
+    let says = [
+        (ResponseFlag::UpstreamConnectFailure, &UNREACHED_HEADER),
+        (ResponseFlag::UpstreamReset, &UNANSWERED_HEADER),
+    ];
+    let said = says.into_iter().find(|(of, _)| *of == flag && !log.source_identity.is_empty());
     let mut reply = if log.protocol == Protocol::Grpc {
         grpc_refusal(log, status, detail)
     } else {
         text_refusal(log, status, detail)
     };
-    if unreached {
-        // Tells a proxy that asked that the application got nothing, so that it may ask
-        // another endpoint.
-        reply.headers_mut().insert(&UNREACHED_HEADER, HeaderValue::from_static("1"));
+    if let Some((_, header)) = said {
+        reply.headers_mut().insert(header, HeaderValue::from_static("1"));
     }
     reply
 }

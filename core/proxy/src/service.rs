@@ -25,7 +25,9 @@ use crate::filters::{self, RedirectFrom};
 use crate::headers::{self, ClientInfo, UpgradeRequest};
 use crate::log::{Begin, RequestLog};
 use crate::mirror::Original;
-use crate::relay::{self, Answer, Limits, MESH_PORT, Outgoing, UNREACHED_HEADER};
+use crate::relay::{
+    self, Answer, Limits, MESH_PORT, Outgoing, UNANSWERED_HEADER, UNREACHED_HEADER,
+};
 use crate::reply::{close_after, failed, preflighted, redirected, refuse};
 use crate::router::{Route, RouteInput, Router, Target};
 use crate::upstream_tls::UpstreamTls;
@@ -345,6 +347,7 @@ pub(crate) fn answered(mut log: Box<RequestLog>, answer: Answer) -> Reply {
     }
     let (mut parts, incoming) = answer.response.into_parts();
     parts.headers.remove(&UNREACHED_HEADER);
+    parts.headers.remove(&UNANSWERED_HEADER);
     headers::strip_response(&mut parts.headers);
     parts.version = Version::HTTP_11;
     log.answered(parts.status);

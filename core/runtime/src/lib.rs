@@ -10,19 +10,22 @@
 //! 1. [`clock`]: the only place that reads the time.
 //! 2. [`socket`]: SO_REUSEPORT listeners and tuned streams (the one file with `unsafe`).
 //! 3. [`accept`]: connections of a listener, whatever errors come between.
-//! 4. [`worker`]: starts N worker threads and runs the same future on each.
-//! 5. [`tasks`]: every task has an owner; local tasks for hyper on a worker.
-//! 6. [`drain`]: stop accepting, wait to a deadline, force.
-//! 7. [`signals`]: SIGTERM, SIGINT and SIGHUP as values.
-//! 8. [`cell`]: one writer swaps a value, workers pin it without sharing a counter.
-//! 9. [`atomic_file`]: state files that are either old or new, never half.
-//! 10. [`error_chain`](error_chain()): an error with its sources, for logs.
+//! 4. [`places`]: how many connections there may be, in all and of one address.
+//! 5. [`worker`]: starts N worker threads and runs the same future on each.
+//! 6. [`tasks`]: every task has an owner; local tasks for hyper on a worker.
+//! 7. [`drain`]: stop accepting, wait to a deadline, force.
+//! 8. [`signals`]: SIGTERM, SIGINT and SIGHUP as values.
+//! 9. [`cell`]: one writer swaps a value, workers pin it without sharing a counter.
+//! 10. [`atomic_file`]: state files that are either old or new, never half.
+//! 11. [`error_chain`](error_chain()): an error with its sources, for logs.
 
 pub mod clock;
 
 pub mod socket;
 
 pub mod accept;
+
+pub mod places;
 
 pub mod worker;
 
@@ -42,6 +45,7 @@ pub use crate::accept::{Accept, Accepting};
 pub use crate::cell::{Pin, PinnedReader, SnapshotCell};
 pub use crate::drain::{Drain, DrainOutcome, Guard, Stop};
 pub use crate::error_chain::error_chain;
+pub use crate::places::{NoPlace, Place, Places};
 pub use crate::signals::{Signal, Signals};
 pub use crate::socket::{SocketError, bind_tcp, bind_udp};
 pub use crate::tasks::{LocalExecutor, LocalTasks};

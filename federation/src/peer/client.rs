@@ -1,22 +1,32 @@
 //! Reads one peer's state: dials, subscribes, hands frames to the owner, and dials again.
+//!
+//! A session lives no longer than what its ends have shown each other: the peer ends it
+//! with the certificate of this controller, and it ends here with that of the peer. So it
+//! is replaced before: when the own certificate was renewed, or when half of what was left
+//! of the peer's is over, a second session is opened beside the first ([`session`]). As
+//! soon as that stands the owner takes it for the first, and goes on from the position
+//! that it has applied: no frame is missed, the lease runs on, and nobody sees a link
+//! without a session. A second session that cannot be opened is tried again; until then
+//! the first goes on.
+//!
+//! Where a certificate ends all the same, the next dial comes at once.
+
+mod session;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper_util::rt::TokioIo;
-use isthmus_certs::{Expected, MeshTls, TlsError};
-use isthmus_hbone::MeshConnector;
+use isthmus_certs::{MeshTls, TlsError};
 use isthmus_model::{ClusterId, SpiffeId};
 use isthmus_runtime::clock;
-use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Status, Streaming};
+use tokio::sync::{mpsc, watch};
+use tonic::{Code, Status};
 
+pub(crate) use self::session::ALPN;
+use self::session::{Opened, Session};
 use super::dialer::PeerDialer;
-use super::event::{Event, Intake, REQUESTS_QUEUED, SessionId};
-use super::wire::pb::federation_client::FederationClient;
-use super::wire::{self, FrameInvalid, MESSAGE_BYTES_MAX, encode_request, pb};
+use super::event::Event;
+use super::wire::FrameInvalid;
 
 /// What the client of one peer needs.
 #[derive(Debug, Clone)]
@@ -34,6 +44,8 @@ pub(crate) struct PeerClient {
 enum SessionEnd {
     #[error("cannot reach the peer's controller: {reason}")]
     Dial { reason: String },
+    #[error("the peer's certificate has expired, and there is no session with another one")]
+    Expired,
     #[error("the peer sent a frame that cannot be read: {0}")]
     Frame(#[from] FrameInvalid),
     #[error("the session was closed here")]
@@ -46,124 +58,156 @@ enum SessionEnd {
     Tls(#[from] TlsError),
 }
 
+impl SessionEnd {
+    /// Whether a certificate ended it.
+    fn is_expiry(&self) -> bool {
+        match self {
+            Self::Expired => true,
+            Self::Peer(status) => status.code() == Code::Unauthenticated,
+            Self::Dial { .. } | Self::Frame(_) | Self::Here | Self::Stream | Self::Tls(_) => false,
+        }
+    }
+
+    /// Whether a session that is under way may be better than this one was. A peer ends the
+    /// first one when the second comes to it, which may be seen here in the other order.
+    fn is_mended_by_another(&self) -> bool {
+        match self {
+            Self::Expired | Self::Peer(_) | Self::Stream => true,
+            Self::Dial { .. } | Self::Frame(_) | Self::Here | Self::Tls(_) => false,
+        }
+    }
+}
+
 impl PeerClient {
     /// Runs until it is aborted or the owner is gone.
     pub(crate) async fn run(self) {
+        let mut renewals = Renewals { svid: Some(self.tls.svid().watch()) };
         let mut backoff = BACKOFF_MIN;
         while !self.events.is_closed() {
             let began = clock::now();
-            let error = match self.session().await {
-                Ok(()) => SessionEnd::Stream,
-                Err(error) => error,
-            };
-            tracing::debug!(peer = %self.cluster, %error, "a federation session ended");
+            let end = self.sessions(&mut renewals).await;
+            tracing::debug!(peer = %self.cluster, error = %end, "a federation session ended");
             let failed =
-                Event::ImportFailed { cluster: self.cluster.clone(), error: error.to_string() };
+                Event::ImportFailed { cluster: self.cluster.clone(), error: end.to_string() };
             if self.events.send(failed).await.is_err() {
                 return;
             }
-            if clock::now().saturating_duration_since(began) >= LONG_SESSION {
+            let lasted = clock::now().saturating_duration_since(began);
+            if lasted >= LONG_SESSION {
                 backoff = BACKOFF_MIN;
+            }
+            if end.is_expiry() && lasted >= PROMPT_AFTER {
+                continue;
             }
             tokio::time::sleep(jitter(backoff)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
-    async fn session(&self) -> Result<(), SessionEnd> {
-        let channel = self.connect().await?;
-        let mut client = FederationClient::new(channel)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let (to_peer, outgoing) = mpsc::channel(REQUESTS_QUEUED);
-        let call = client.replicate(ReceiverStream::new(outgoing));
-        let response = tokio::time::timeout(CONNECT_TIMEOUT, call).await;
-        let response = response.map_err(|_| SessionEnd::Stream)?.map_err(SessionEnd::Peer)?;
-        let (requests, from_owner) = mpsc::channel(REQUESTS_QUEUED);
-        let (reply, answer) = oneshot::channel();
-        let opened = Event::ImportOpened { cluster: self.cluster.clone(), requests, reply };
-        self.events.send(opened).await.map_err(|_| SessionEnd::Here)?;
-        let session = answer.await.ok().flatten().ok_or(SessionEnd::Here)?;
-        let outcome =
-            self.relay(session, response.into_inner(), Requests { from_owner, to_peer }).await;
-        // The owner may be gone, which ends everything just the same.
-        let _ = self.events.send(Event::ImportClosed { session }).await;
-        outcome
-    }
-
-    async fn connect(&self) -> Result<Channel, SessionEnd> {
-        let config = self.tls.client_config(&[ALPN], Expected::Exactly(self.controller.clone()))?;
-        let dial = |reason: String| SessionEnd::Dial { reason };
-        let below = self.dialer.dial(&self.cluster).await.map_err(|e| dial(e.to_string()))?;
-        let connected = MeshConnector::new().connect(below, config).await;
-        let stream = connected.map_err(|error| dial(chain(&error)))?.stream;
-        let mut stream = Some(TokioIo::new(stream));
-        // A channel dials again by itself; here each session makes its own stream, so the
-        // second time is an error.
-        let connector = tower::service_fn(move |_: Uri| {
-            let stream = stream.take().ok_or_else(|| std::io::Error::other("the stream is used"));
-            std::future::ready(stream)
-        });
-        let endpoint = Endpoint::from_static("http://federation")
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true);
-        endpoint.connect_with_connector(connector).await.map_err(|error| dial(chain(&error)))
-    }
-
-    async fn relay(
-        &self,
-        session: SessionId,
-        mut frames: Streaming<pb::Frame>,
-        mut requests: Requests,
-    ) -> Result<(), SessionEnd> {
+    /// Follows the peer from session to session; why there is none any more.
+    async fn sessions(&self, renewals: &mut Renewals) -> SessionEnd {
+        let opened = match self.open(renewals).await {
+            Ok(opened) => opened,
+            Err(end) => return end,
+        };
+        let mut current = match Session::enter(&self.cluster, &self.events, opened).await {
+            Ok(session) => session,
+            Err(end) => return end,
+        };
         loop {
-            // Requests first: they are few, and heartbeats are answered by them. Both arms
-            // are cancel-safe.
-            let message = tokio::select! {
-                biased;
-                request = requests.from_owner.recv() => {
-                    let request = request.ok_or(SessionEnd::Here)?;
-                    let sent = requests.to_peer.send(encode_request(request)).await;
-                    sent.map_err(|_| SessionEnd::Stream)?;
-                    continue;
-                }
-                message = frames.message() => message.map_err(SessionEnd::Peer)?,
+            let next = match self.follow(&mut current, renewals).await {
+                Ok(opened) => Session::enter(&self.cluster, &self.events, opened).await,
+                Err(end) => Err(end),
             };
-            let Some(message) = message else { return Ok(()) };
-            let Some(frame) = wire::frame(message)? else { continue };
-            let (reply, answer) = oneshot::channel();
-            let event = Event::ImportFrame { session, frame, reply };
-            self.events.send(event).await.map_err(|_| SessionEnd::Here)?;
-            match answer.await.unwrap_or(Intake::End) {
-                Intake::Continue => {}
-                Intake::End => return Err(SessionEnd::Here),
-                Intake::NotBefore(time) => wait(time).await,
+            match next {
+                // The former one is let go only here, when the owner has left it.
+                Ok(next) => current = next,
+                Err(end) => {
+                    // The owner may be gone, which ends everything just the same.
+                    let _ = self.events.send(Event::ImportClosed { session: current.id }).await;
+                    return end;
+                }
             }
         }
     }
-}
 
-/// Both ends of the way of requests.
-struct Requests {
-    from_owner: mpsc::Receiver<crate::proto::Request>,
-    to_peer: mpsc::Sender<pb::Request>,
-}
-
-/// A peer that is too fast is read slowly, but the session stays responsive.
-async fn wait(until: Instant) {
-    let wait = until.saturating_duration_since(clock::now()).min(PAUSE_MAX);
-    tokio::time::sleep(wait).await;
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+    /// Serves a session until another one stands that takes its place.
+    async fn follow(
+        &self,
+        session: &mut Session,
+        renewals: &mut Renewals,
+    ) -> Result<Opened, SessionEnd> {
+        let mut due = session.renew_at;
+        let mut backoff = BACKOFF_MIN;
+        let mut serving = std::pin::pin!(session.run(&self.events));
+        loop {
+            tokio::select! {
+                // The end goes first: nothing takes the place of what broke the protocol.
+                biased;
+                end = &mut serving => return Err(end),
+                () = renewals.due(due) => {}
+            }
+            let mut opening = std::pin::pin!(self.open(renewals));
+            let (opened, end) = tokio::select! {
+                biased;
+                end = &mut serving => {
+                    if !end.is_mended_by_another() {
+                        return Err(end);
+                    }
+                    (opening.await, Some(end))
+                }
+                opened = &mut opening => (opened, None),
+            };
+            match (opened, end) {
+                (Ok(opened), _) => return Ok(opened),
+                (Err(_), Some(end)) => return Err(end),
+                (Err(error), None) => {
+                    tracing::debug!(peer = %self.cluster, %error, "no session in place of one yet");
+                    due = Some(clock::now() + jitter(backoff));
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
     }
-    text
+
+    async fn open(&self, renewals: &mut Renewals) -> Result<Opened, SessionEnd> {
+        renewals.handle_opening();
+        Opened::new(self).await
+    }
+}
+
+/// The renewals of the own certificate.
+struct Renewals {
+    /// `None` when nothing renews it any more.
+    svid: Option<watch::Receiver<u64>>,
+}
+
+impl Renewals {
+    /// A handshake begins, and shows what is current now or newer.
+    fn handle_opening(&mut self) {
+        if let Some(svid) = &mut self.svid {
+            svid.mark_unchanged();
+        }
+    }
+
+    /// Waits for `at`, or until the certificate is another one than at the last opening.
+    async fn due(&mut self, at: Option<Instant>) {
+        tokio::select! {
+            // Which goes first does not matter; both are cancel-safe.
+            () = clock::sleep_until(at) => {}
+            () = self.renewed() => {}
+        }
+    }
+
+    async fn renewed(&mut self) {
+        if let Some(svid) = &mut self.svid
+            && svid.changed().await.is_ok()
+        {
+            return;
+        }
+        self.svid = None;
+        std::future::pending().await
+    }
 }
 
 /// Between half and the whole of the time, so that clusters do not dial in step.
@@ -177,14 +221,10 @@ fn jitter(backoff: Duration) -> Duration {
     half + half.mul_f64(f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
 }
 
-/// The one protocol spoken inside TLS.
-pub(crate) const ALPN: &[u8] = b"h2";
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A session that lasted this long was a good one; the next dial is quick again.
 const LONG_SESSION: Duration = Duration::from_secs(10);
-/// How long one pause of a peer that is too fast may be.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// After sessions of this length the end of a certificate is no reason to wait. A peer that
+/// takes no certificate at all is not dialled more often than this.
+const PROMPT_AFTER: Duration = Duration::from_secs(1);

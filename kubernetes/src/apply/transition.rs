@@ -20,27 +20,56 @@ pub(super) fn carry(desired: &mut Value, observed: &Value, now: &str) {
         }
         Value::Array(entries) => {
             for entry in entries {
-                let before = observed.as_array().into_iter().flatten();
-                let same = before.into_iter().find(|before| is_same(entry, before));
-                carry(entry, same.unwrap_or(&Value::Null), now);
+                let before = counterpart(entry, observed);
+                carry(entry, before, now);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
+/// Whether [`carry`] would give every condition the time of an observed one.
+pub(super) fn is_carried(desired: &Value, observed: &Value) -> bool {
+    match desired {
+        Value::Object(fields) => fields.iter().all(|(key, value)| {
+            let before = observed.get(key).unwrap_or(&Value::Null);
+            if key == "conditions" {
+                let mut all = value.as_array().into_iter().flatten();
+                all.all(|condition| time(condition, before).is_some())
+            } else {
+                is_carried(value, before)
+            }
+        }),
+        Value::Array(entries) => {
+            entries.iter().all(|entry| is_carried(entry, counterpart(entry, observed)))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
 fn conditions(desired: &mut Value, observed: &Value, now: &str) {
     for condition in desired.as_array_mut().into_iter().flatten() {
-        let before = observed.as_array().into_iter().flatten().find(|before| {
-            before.get("type") == condition.get("type")
-                && before.get("status") == condition.get("status")
-        });
-        let time = before.and_then(|before| before.get("lastTransitionTime")).cloned();
+        let time = time(condition, observed).cloned();
         if let Some(fields) = condition.as_object_mut() {
             let time = time.unwrap_or_else(|| Value::from(now));
             fields.insert("lastTransitionTime".to_owned(), time);
         }
     }
+}
+
+/// The time of the observed condition that says the same.
+fn time<'o>(condition: &Value, observed: &'o Value) -> Option<&'o Value> {
+    let before = observed.as_array().into_iter().flatten().find(|before| {
+        before.get("type") == condition.get("type")
+            && before.get("status") == condition.get("status")
+    });
+    before?.get("lastTransitionTime")
+}
+
+/// The observed entry of what a desired one is of; null when there is none.
+fn counterpart<'o>(entry: &Value, observed: &'o Value) -> &'o Value {
+    let before = observed.as_array().into_iter().flatten();
+    before.into_iter().find(|before| is_same(entry, before)).unwrap_or(&Value::Null)
 }
 
 fn is_same(entry: &Value, before: &Value) -> bool {

@@ -13,6 +13,7 @@ use isthmus_runtime::{clock, error_chain};
 use kube::Client;
 use kube::api::DynamicObject;
 use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::discovery::{self, Served};
 use crate::source::cache::Change;
 use crate::source::kinds::Scope;
+use crate::source::pauses::Pauses;
 
 /// One watcher, before it runs.
 pub(crate) struct Watcher {
@@ -64,21 +66,21 @@ impl Watcher {
 
     /// Watches until the source is dropped.
     pub(crate) async fn run(mut self) {
-        let mut failures = 0;
+        let mut pauses = Pauses::of(&self.scope);
         loop {
             let watched = self.scope.watched;
             let found =
                 discovery::find(&self.client, watched.group(), watched.label(), watched.versions());
             let end = match found.await {
                 Ok(Some(served)) => {
-                    (failures, self.missed, self.was_served) = (0, 0, true);
+                    pauses.reset();
+                    (self.missed, self.was_served) = (0, true);
                     self.follow(&served).await
                 }
                 Ok(None) => self.absent().await,
                 Err(error) => {
-                    failures += 1;
                     let end = self.failed(error_chain(&error)).await;
-                    sleep(pause(failures)).await;
+                    sleep(pauses.after_failure()).await;
                     end
                 }
             };
@@ -118,7 +120,8 @@ impl Watcher {
 
     async fn follow(&self, served: &Served) -> End {
         let api = served.api(self.client.clone(), &self.scope.namespace);
-        let mut stream = pin!(watcher::watcher(api, self.settings()).default_backoff());
+        let watched = watcher::watcher(api, self.settings());
+        let mut stream = pin!(watched.backoff(Pauses::of(&self.scope)));
         let start = Instant::from_std(clock::now());
         let resync = start + RESYNC + spread(&self.scope);
         let mut is_listed = false;
@@ -187,6 +190,7 @@ impl Watcher {
             Strategy::Paged => watcher::Config::default().page_size(PAGE),
             Strategy::Streamed => watcher::Config::default().streaming_lists(),
         };
+        settings = settings.timeout(WATCH_SECONDS);
         settings.label_selector.clone_from(&self.labels);
         settings.field_selector = self.scope.watched.field_selector(&self.scope.namespace);
         settings
@@ -221,10 +225,6 @@ fn spread(scope: &Scope) -> Duration {
     Duration::from_secs(hasher.finish() % RESYNC_SPREAD_SECONDS)
 }
 
-fn pause(failures: u32) -> Duration {
-    FAILURE_PAUSE.saturating_mul(1 << failures.min(7)).min(FAILURE_PAUSE_MAX)
-}
-
 /// How often a kind that is not served is asked for.
 const ABSENT_POLL: Duration = Duration::from_secs(5);
 /// How often in a row a kind that was served must be absent.
@@ -236,5 +236,5 @@ const RESYNC: Duration = Duration::from_secs(30 * 60);
 const RESYNC_SPREAD_SECONDS: u64 = 10 * 60;
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
-const FAILURE_PAUSE: Duration = Duration::from_millis(250);
-const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long the server keeps one watch open; the next goes on where it ended.
+const WATCH_SECONDS: u32 = 60;

@@ -30,6 +30,15 @@ impl Condition {
         Self { kind, status: false, reason, message: message.into(), generation }
     }
 
+    /// Whether that is what the translation says.
+    pub(super) fn says(&self, condition: &ObjectCondition) -> bool {
+        self.kind == condition.condition.label()
+            && self.status == condition.status
+            && self.reason == condition.reason
+            && self.message == condition.message
+            && self.generation == condition.observed_generation
+    }
+
     fn to_value(&self) -> Value {
         json!({
             "type": self.kind,

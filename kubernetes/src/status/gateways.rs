@@ -1,7 +1,7 @@
 //! GatewayClasses, Gateways and ListenerSets.
 
 use isthmus_config::translate::ListenerStatus;
-use isthmus_config::{ConditionPart, Kind, ObjectRef};
+use isthmus_config::{ConditionPart, Kind};
 use serde_json::{Value, json};
 
 use crate::provision::place::{GatewayPlace, PlaceAddress};
@@ -11,20 +11,19 @@ use crate::status::release;
 use crate::status::world::{Name, Rejection, World, generation};
 
 /// The status of a GatewayClass of ours.
-pub(super) fn class(world: &World<'_>, name: &Name, observed: &Value) -> Option<Value> {
+pub(super) fn class(world: &World<'_>, name: Name<'_>, observed: &Value) -> Option<Value> {
     if !world.is_our_class(observed) {
         return None;
     }
-    let reference = name.reference(Kind::GatewayClass);
     let classes = &world.inputs.objects.gateway_classes;
     let is_kept = classes.keys().any(|key| key.as_str() == name.name);
-    let rejection = world.rejection(&reference, observed, is_kept);
+    let rejection = world.rejection((name, Kind::GatewayClass), observed, is_kept);
     let (mut conditions, generation) = match rejection {
         Some(Rejection { message, generation }) => {
             (vec![Condition::no("Accepted", "Unsupported", message, generation)], generation)
         }
         None => {
-            let said = world.said(&reference, &ConditionPart::Object);
+            let said = world.said(name, &ConditionPart::Object);
             let generation = said.first()?.generation;
             (said, generation)
         }
@@ -51,18 +50,17 @@ fn supported(version: &str, generation: i64) -> Condition {
 }
 
 /// The status of a Gateway of ours.
-pub(super) fn gateway(world: &World<'_>, name: &Name, observed: &Value) -> Option<Value> {
+pub(super) fn gateway(world: &World<'_>, name: Name<'_>, observed: &Value) -> Option<Value> {
     if !world.is_our_gateway(observed) {
         return None;
     }
-    let reference = name.reference(Kind::Gateway);
     let key = name.key();
     let known = key.as_ref().and_then(|key| world.inputs.objects.gateways.get(key));
     let place = key.as_ref().and_then(|key| world.inputs.places.get(key));
-    let conditions = match world.rejection(&reference, observed, known.is_some()) {
+    let conditions = match world.rejection((name, Kind::Gateway), observed, known.is_some()) {
         Some(rejection) => invalid(&rejection),
         None => {
-            let mut said = world.said(&reference, &ConditionPart::Object);
+            let mut said = world.said(name, &ConditionPart::Object);
             if said.is_empty() {
                 return None;
             }
@@ -75,9 +73,10 @@ pub(super) fn gateway(world: &World<'_>, name: &Name, observed: &Value) -> Optio
     let mut status = json!({
         "addresses": place.map(addresses).unwrap_or_default(),
         "conditions": list(conditions),
-        "listeners": listeners(world, &reference),
+        "listeners": listeners(world, name),
     });
-    let sets = world.inputs.gateways.iter().find(|status| status.gateway == reference);
+    let mut sets = world.inputs.gateways.iter();
+    let sets = sets.find(|status| Name::of_reference(&status.gateway) == name);
     let sets = sets.map_or(0, |status| status.attached_listener_sets);
     // CRDs of older versions do not have the field, and the server refuses what they do
     // not have.
@@ -88,19 +87,18 @@ pub(super) fn gateway(world: &World<'_>, name: &Name, observed: &Value) -> Optio
 }
 
 /// The status of a ListenerSet of a Gateway of ours.
-pub(super) fn listener_set(world: &World<'_>, name: &Name, observed: &Value) -> Option<Value> {
+pub(super) fn listener_set(world: &World<'_>, name: Name<'_>, observed: &Value) -> Option<Value> {
     let gateway = world.our_gateway_of(observed)?;
-    let reference = name.reference(Kind::ListenerSet);
     let known = name.key().and_then(|key| world.inputs.objects.listener_sets.get(&key));
     let parent = gateway.key();
     let parent_known =
         parent.as_ref().is_some_and(|key| world.inputs.objects.gateways.contains_key(key));
     let shown = format!("Gateway {}/{}", gateway.namespace, gateway.name);
-    let conditions = match world.rejection(&reference, observed, known.is_some()) {
+    let conditions = match world.rejection((name, Kind::ListenerSet), observed, known.is_some()) {
         Some(rejection) => invalid(&rejection),
         None if !parent_known => {
             // A Gateway that is only not translated yet gets here for a moment, too.
-            world.rejection(&gateway.reference(Kind::Gateway), observed, false)?;
+            world.rejection((gateway, Kind::Gateway), observed, false)?;
             let message = format!("{shown} is not valid");
             let no = |kind| {
                 Condition::no(kind, "ParentNotAccepted", message.clone(), generation(observed))
@@ -108,7 +106,7 @@ pub(super) fn listener_set(world: &World<'_>, name: &Name, observed: &Value) -> 
             vec![no("Accepted"), no("Programmed")]
         }
         None => {
-            let mut said = world.said(&reference, &ConditionPart::Object);
+            let mut said = world.said(name, &ConditionPart::Object);
             if said.is_empty() {
                 return None;
             }
@@ -119,7 +117,7 @@ pub(super) fn listener_set(world: &World<'_>, name: &Name, observed: &Value) -> 
             said
         }
     };
-    Some(json!({ "conditions": list(conditions), "listeners": listeners(world, &reference) }))
+    Some(json!({ "conditions": list(conditions), "listeners": listeners(world, name) }))
 }
 
 /// What is said of a Gateway or ListenerSet whose newest version is rejected.
@@ -164,8 +162,8 @@ fn addresses(place: &GatewayPlace) -> Vec<Value> {
     place.addresses.iter().take(ADDRESSES_MAX).map(address).collect()
 }
 
-fn listeners(world: &World<'_>, owner: &ObjectRef) -> Vec<Value> {
-    let one = |status: &&ListenerStatus| {
+fn listeners(world: &World<'_>, owner: Name<'_>) -> Vec<Value> {
+    let one = |status: &ListenerStatus| {
         let kinds = status.supported_kinds.iter();
         let kinds = kinds.map(|kind| json!({ "group": kind.group, "kind": kind.kind }));
         json!({
@@ -175,8 +173,7 @@ fn listeners(world: &World<'_>, owner: &ObjectRef) -> Vec<Value> {
             "conditions": list(world.said(owner, &ConditionPart::Listener(status.name.clone()))),
         })
     };
-    let all = world.listeners.get(owner).into_iter().flatten();
-    all.take(LISTENERS_MAX).map(one).collect()
+    world.listeners(owner).take(LISTENERS_MAX).map(one).collect()
 }
 
 /// Spec: `maxItems` of `GatewayStatus.addresses`.

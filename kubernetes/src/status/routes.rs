@@ -1,28 +1,79 @@
 //! Routes of every kind: what came of each parentRef.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use isthmus_config::objects::{HttpRoute, ParentRef, StreamRoute};
-use isthmus_config::{CONTROLLER_NAME, ConditionPart, Kind, ObjectKey, Objects};
+use isthmus_config::{CONTROLLER_NAME, ConditionPart, Kind, Objects};
 use serde_json::{Value, json};
 
 use crate::status::condition::{Condition, list};
 use crate::status::world::{Name, World, shared};
 
-/// The status of a route that has, or had, a parent of ours.
+/// A valid route of whatever kind, shared with the objects.
+#[derive(Debug, Clone)]
+pub(super) enum Route {
+    /// An HTTPRoute or GRPCRoute.
+    Http(Arc<HttpRoute>),
+    /// A TCPRoute, TLSRoute or UDPRoute.
+    Stream(Arc<StreamRoute>),
+}
+
+impl Route {
+    /// The routes by their names.
+    pub(super) fn all(objects: &Objects) -> impl Iterator<Item = (Name<'_>, Self)> {
+        let http =
+            [(Kind::GrpcRoute, &objects.grpc_routes), (Kind::HttpRoute, &objects.http_routes)];
+        let http = http.into_iter().flat_map(|(kind, routes)| {
+            let one = move |(key, route)| (Name::of_key(kind, key), Self::Http(Arc::clone(route)));
+            routes.iter().map(one)
+        });
+        let stream = [
+            (Kind::TcpRoute, &objects.tcp_routes),
+            (Kind::TlsRoute, &objects.tls_routes),
+            (Kind::UdpRoute, &objects.udp_routes),
+        ];
+        let stream = stream.into_iter().flat_map(|(kind, routes)| {
+            let one =
+                move |(key, route)| (Name::of_key(kind, key), Self::Stream(Arc::clone(route)));
+            routes.iter().map(one)
+        });
+        http.chain(stream)
+    }
+
+    /// Whether both are the same value, by the pointer alone.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Http(a), Self::Http(b)) => Arc::ptr_eq(a, b),
+            (Self::Stream(a), Self::Stream(b)) => Arc::ptr_eq(a, b),
+            (Self::Http(_), Self::Stream(_)) | (Self::Stream(_), Self::Http(_)) => false,
+        }
+    }
+
+    fn parents(&self) -> &[ParentRef] {
+        match self {
+            Self::Http(route) => &route.parents,
+            Self::Stream(route) => &route.parents,
+        }
+    }
+}
+
+/// The status of a route that has, or had, a parent of ours. What it reads besides the
+/// route itself is what [`crate::status::kept`] compares.
 ///
 /// Spec: RouteParentStatus: an entry for each parentRef of ours, with the parentRef as
 /// the route has it; a controller writes only its own entries.
-pub(super) fn status(world: &World<'_>, name: &Name, observed: &Value) -> Option<Value> {
-    let (kind, known) = route(world.inputs.objects, name)?;
-    let reference = name.reference(kind);
+pub(super) fn status(
+    world: &World<'_>,
+    (name, kind): (Name<'_>, Kind),
+    observed: &Value,
+) -> Option<Value> {
+    let known = world.routes.get(&name);
     let mut entries = Vec::new();
-    match (world.rejection(&reference, observed, known.is_some()), known) {
+    match (world.rejection((name, kind), observed, known.is_some()), known) {
         (Some(rejection), _) => {
             let written = observed.pointer("/spec/parentRefs").and_then(Value::as_array);
             for parent in written.into_iter().flatten() {
-                if world.is_our_parent(parent, &name.namespace) {
+                if world.is_our_parent(parent, name.namespace) {
                     let (message, generation) = (rejection.message.clone(), rejection.generation);
                     let problem =
                         Condition::no("Accepted", "UnsupportedValue", message, generation);
@@ -30,10 +81,10 @@ pub(super) fn status(world: &World<'_>, name: &Name, observed: &Value) -> Option
                 }
             }
         }
-        (None, Some(parents)) => {
-            for (index, parent) in parents.iter().enumerate() {
-                let said = world.said(&reference, &ConditionPart::Parent(index));
-                if !said.is_empty() && world.is_our_parent(&parent.raw, &name.namespace) {
+        (None, Some(route)) => {
+            for (index, parent) in route.parents().iter().enumerate() {
+                let said = world.said(name, &ConditionPart::Parent(index));
+                if !said.is_empty() && world.is_our_parent(&parent.raw, name.namespace) {
                     entries.push(entry(&parent.raw, said));
                 }
             }
@@ -51,25 +102,6 @@ fn entry(parent: &Value, conditions: Vec<Condition>) -> Value {
         "controllerName": CONTROLLER_NAME,
         "conditions": list(conditions),
     })
-}
-
-/// The kind of a route, and the parentRefs of its valid version if it has one.
-fn route<'o>(objects: &'o Objects, name: &Name) -> Option<(Kind, Option<&'o [ParentRef]>)> {
-    let key = name.key();
-    let http = |routes: &'o BTreeMap<ObjectKey, Arc<HttpRoute>>| {
-        routes.get(key.as_ref()?).map(|route| route.parents.as_slice())
-    };
-    let stream = |routes: &'o BTreeMap<ObjectKey, Arc<StreamRoute>>| {
-        routes.get(key.as_ref()?).map(|route| route.parents.as_slice())
-    };
-    match name.kind.as_str() {
-        "GRPCRoute" => Some((Kind::GrpcRoute, http(&objects.grpc_routes))),
-        "HTTPRoute" => Some((Kind::HttpRoute, http(&objects.http_routes))),
-        "TCPRoute" => Some((Kind::TcpRoute, stream(&objects.tcp_routes))),
-        "TLSRoute" => Some((Kind::TlsRoute, stream(&objects.tls_routes))),
-        "UDPRoute" => Some((Kind::UdpRoute, stream(&objects.udp_routes))),
-        _ => None,
-    }
 }
 
 /// Spec: `maxItems` of `RouteStatus.parents`.

@@ -1,3 +1,5 @@
+mod users;
+
 use std::net::IpAddr;
 
 use isthmus_config::{Content, Context, Index, Origin, SourceDocument, translate};
@@ -65,16 +67,17 @@ impl World {
         let cluster = ClusterId::new("c1").unwrap();
         let context = Context::new(cluster, TrustDomain::new("c1.example").unwrap());
         let translation = translate(self.index.objects(), &context);
-        desired(&StatusInputs {
+        let statuses = Statuses::default().turn(&StatusInputs {
             objects: self.index.objects(),
             conditions: &translation.conditions,
             listeners: &translation.listeners,
             gateways: &translation.gateways,
             places: &self.places,
-            observed: &self.observed.iter().collect::<Vec<_>>(),
+            observed: &self.observed.iter().cloned().map(Arc::new).collect::<Vec<_>>(),
             rejected: &outcome.errors,
             bundle_version: self.bundle_version,
-        })
+        });
+        statuses.iter().map(|pair| Value::clone(&pair.desired)).collect()
     }
 
     /// The status of one object; null when none is desired.

@@ -1,6 +1,7 @@
 //! The inputs, found by the names of objects, and what belongs to us.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use isthmus_config::{
     CONTROLLER_NAME, ConditionPart, ConfigError, Kind, ListenerStatus, ObjectCondition, ObjectKey,
@@ -9,51 +10,73 @@ use isthmus_config::{
 use isthmus_model::{Label, ObjectName};
 use serde_json::{Value, json};
 
-use crate::apply::ObjectId;
 use crate::status::StatusInputs;
 use crate::status::condition::Condition;
+use crate::status::routes::Route;
 
 /// The name of an observed object: its kind in text, so that kinds which the
-/// configuration does not read are no special case.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Name {
-    pub(super) kind: String,
-    pub(super) namespace: String,
-    pub(super) name: String,
+/// configuration does not read are no special case. Borrowed, because a large cluster has
+/// thousands of them and each turn names them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Name<'n> {
+    pub(super) kind: &'n str,
+    pub(super) namespace: &'n str,
+    pub(super) name: &'n str,
 }
 
-impl Name {
-    fn of(object: &Value) -> Option<Self> {
-        // Before anything is copied: most objects of a cluster are of other groups.
+impl<'n> Name<'n> {
+    /// The name of an object of Gateway API; `None` for those of other groups.
+    pub(super) fn of(object: &'n Value) -> Option<Self> {
         let (group, _) = object.get("apiVersion")?.as_str()?.split_once('/')?;
         if group != GATEWAY_GROUP {
             return None;
         }
-        let id = ObjectId::of(object).ok()?;
-        Some(Self { kind: id.kind, namespace: id.namespace, name: id.name })
+        let metadata = object.get("metadata")?;
+        let text = |value: &'n Value, field: &str| value.get(field).and_then(Value::as_str);
+        let required = |found: Option<&'n str>| found.filter(|text| !text.is_empty());
+        Some(Self {
+            kind: required(text(object, "kind"))?,
+            namespace: text(metadata, "namespace").unwrap_or_default(),
+            name: required(text(metadata, "name"))?,
+        })
+    }
+
+    /// What the configuration calls so.
+    pub(super) fn of_reference(object: &'n ObjectRef) -> Self {
+        Self { kind: object.kind.label(), namespace: &object.namespace, name: &object.name }
+    }
+
+    /// The name of an object of a kind that has a namespace.
+    pub(super) fn of_key(kind: Kind, key: &'n ObjectKey) -> Self {
+        Self { kind: kind.label(), namespace: key.namespace.as_str(), name: key.name.as_str() }
     }
 
     /// The name, where it is one that objects can have.
     pub(super) fn key(&self) -> Option<ObjectKey> {
-        let namespace = Label::new(&self.namespace).ok()?;
-        Some(ObjectKey { namespace, name: ObjectName::new(&self.name).ok()? })
+        let namespace = Label::new(self.namespace).ok()?;
+        Some(ObjectKey { namespace, name: ObjectName::new(self.name).ok()? })
     }
 
     /// As the configuration names it.
     pub(super) fn reference(&self, kind: Kind) -> ObjectRef {
-        ObjectRef { kind, namespace: self.namespace.clone(), name: self.name.clone() }
+        let (namespace, name) = (self.namespace.to_owned(), self.name.to_owned());
+        ObjectRef { kind, namespace, name }
     }
 }
 
 /// The inputs by the names of objects.
 pub(super) struct World<'i> {
     pub(super) inputs: &'i StatusInputs<'i>,
-    /// The objects of Gateway API.
-    pub(super) observed: BTreeMap<Name, &'i Value>,
+    /// The objects of Gateway API, in order of their names, each once.
+    pub(super) observed: Vec<(Name<'i>, &'i Arc<Value>)>,
+    /// The valid routes.
+    pub(super) routes: HashMap<Name<'i>, Route>,
     /// The listeners of each Gateway and ListenerSet, in order.
-    pub(super) listeners: BTreeMap<&'i ObjectRef, Vec<&'i ListenerStatus>>,
-    conditions: BTreeMap<&'i ObjectRef, Vec<&'i ObjectCondition>>,
-    rejected: BTreeMap<&'i ObjectRef, &'i ConfigError>,
+    listeners: HashMap<Name<'i>, Vec<&'i ListenerStatus>>,
+    /// The translation says what it has to say of an object in one run, of a policy in
+    /// more.
+    conditions: HashMap<Name<'i>, Vec<&'i [ObjectCondition]>>,
+    rejected: HashMap<Name<'i>, &'i ConfigError>,
 }
 
 /// Why the newest version of an object is not used.
@@ -66,59 +89,94 @@ pub(super) struct Rejection {
 
 impl<'i> World<'i> {
     pub(super) fn new(inputs: &'i StatusInputs<'i>) -> Self {
-        let mut observed = BTreeMap::new();
-        for object in inputs.observed.iter().copied() {
-            if let Some(name) = Name::of(object) {
-                observed.insert(name, object);
-            }
+        let observed = inputs.observed.iter();
+        let mut observed: Vec<_> =
+            observed.filter_map(|object| Some((Name::of(object)?, object))).collect();
+        // Of two of one name the last counts. Where a watch gives them they are nearly in
+        // order, which the sort makes use of.
+        observed.reverse();
+        observed.sort_by_key(|(name, _)| *name);
+        observed.dedup_by_key(|(name, _)| *name);
+        let mut conditions: HashMap<_, Vec<_>> = HashMap::new();
+        for run in inputs.conditions.chunk_by(|a, b| a.object == b.object) {
+            let Some(first) = run.first() else { continue };
+            conditions.entry(Name::of_reference(&first.object)).or_default().push(run);
         }
-        let mut conditions: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for condition in inputs.conditions {
-            conditions.entry(&condition.object).or_default().push(condition);
-        }
-        let mut listeners: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut listeners: HashMap<_, Vec<_>> = HashMap::new();
         for listener in inputs.listeners {
-            listeners.entry(&listener.parent).or_default().push(listener);
+            listeners.entry(Name::of_reference(&listener.parent)).or_default().push(listener);
         }
-        let mut rejected = BTreeMap::new();
+        let mut rejected = HashMap::new();
         for error in inputs.rejected {
             if let Some(object) = &error.object {
-                rejected.entry(object).or_insert(error);
+                rejected.entry(Name::of_reference(object)).or_insert(error);
             }
         }
-        Self { inputs, observed, listeners, conditions, rejected }
+        let routes = Route::all(inputs.objects).collect();
+        Self { inputs, observed, routes, listeners, conditions, rejected }
+    }
+
+    /// The Gateways and ListenerSets that are ours to speak of, in order. Of all other
+    /// objects that are observed the status of a route reads no more than this.
+    pub(super) fn ours(&self) -> Vec<ObjectRef> {
+        let gateways = self.of_kind(Kind::Gateway).iter().filter(|(_, it)| self.is_our_gateway(it));
+        let gateways = gateways.map(|(name, _)| name.reference(Kind::Gateway));
+        let sets = self.of_kind(Kind::ListenerSet).iter();
+        let sets = sets.filter(|(_, it)| self.our_gateway_of(it).is_some());
+        gateways.chain(sets.map(|(name, _)| name.reference(Kind::ListenerSet))).collect()
+    }
+
+    /// All that the translation says of an object.
+    pub(super) fn conditions<'w>(
+        &'w self,
+        object: Name<'w>,
+    ) -> impl Iterator<Item = &'i ObjectCondition> + 'w {
+        self.conditions.get(&object).into_iter().flatten().copied().flatten()
+    }
+
+    /// What the translation says of the listeners of a Gateway or ListenerSet.
+    pub(super) fn listeners<'w>(
+        &'w self,
+        owner: Name<'w>,
+    ) -> impl Iterator<Item = &'i ListenerStatus> + 'w {
+        self.listeners.get(&owner).into_iter().flatten().copied()
     }
 
     /// What the translation says of a part of an object.
-    pub(super) fn said(&self, object: &ObjectRef, part: &ConditionPart) -> Vec<Condition> {
-        let all = self.conditions.get(object).into_iter().flatten();
-        all.filter(|condition| condition.part == *part).map(|c| Condition::from(*c)).collect()
+    pub(super) fn said(&self, object: Name<'_>, part: &ConditionPart) -> Vec<Condition> {
+        let all = self.conditions(object).filter(|condition| condition.part == *part);
+        all.map(Condition::from).collect()
     }
 
     /// The parts of an object that the translation says something of, in their order.
-    pub(super) fn parts(&self, object: &ObjectRef) -> Vec<&'i ConditionPart> {
-        let all = self.conditions.get(object).into_iter().flatten();
+    pub(super) fn parts(&self, object: Name<'_>) -> Vec<&'i ConditionPart> {
+        let all = self.conditions(object);
         let mut parts: Vec<&ConditionPart> = all.map(|condition| &condition.part).collect();
         parts.sort();
         parts.dedup();
         parts
     }
 
+    /// Whether validation rejects an object.
+    pub(super) fn is_rejected(&self, object: Name<'_>) -> bool {
+        self.rejected.contains_key(&object)
+    }
+
     /// Why the observed version of an object is not used; `None` when it is.
     /// `is_kept` says that an older version of it is in use.
     pub(super) fn rejection(
         &self,
-        object: &ObjectRef,
+        (name, kind): (Name<'_>, Kind),
         observed: &Value,
         is_kept: bool,
     ) -> Option<Rejection> {
-        let error = self.rejected.get(object)?;
+        let error = self.rejected.get(&name)?;
         let mut message = match &error.field {
             Some(field) => format!("{field}: {}", error.reason),
             None => error.reason.to_string(),
         };
         if is_kept {
-            let kept = self.inputs.objects.generation(object);
+            let kept = self.inputs.objects.generation(&name.reference(kind));
             let version = if kept > 0 { format!(" (generation {kept})") } else { String::new() };
             message.push_str(&format!("; the last valid version{version} is still in use"));
         }
@@ -133,11 +191,11 @@ impl<'i> World<'i> {
     /// Whether a Gateway is ours, by what is observed of it and its class.
     pub(super) fn is_our_gateway(&self, gateway: &Value) -> bool {
         let class = text(gateway, "/spec/gatewayClassName").unwrap_or_default();
-        self.find("GatewayClass", "", class).is_some_and(|class| self.is_our_class(class))
+        self.find("GatewayClass", "", class).is_some_and(|(_, class)| self.is_our_class(class))
     }
 
     /// The Gateway of a ListenerSet, if it is ours.
-    pub(super) fn our_gateway_of(&self, set: &Value) -> Option<Name> {
+    pub(super) fn our_gateway_of(&self, set: &Value) -> Option<Name<'i>> {
         let parent = set.pointer("/spec/parentRef")?;
         let own = text(set, "/metadata/namespace").unwrap_or_default();
         self.our_gateway(parent, own)
@@ -153,33 +211,35 @@ impl<'i> World<'i> {
     }
 
     /// The Gateway behind a parent that a route in `namespace` names, if it is ours.
-    pub(super) fn gateway_of_parent(&self, parent: &Value, namespace: &str) -> Option<Name> {
+    pub(super) fn gateway_of_parent(&self, parent: &Value, namespace: &str) -> Option<Name<'i>> {
         if (group_of(parent), kind_of(parent)) != (GATEWAY_GROUP, "ListenerSet") {
             return self.our_gateway(parent, namespace);
         }
         let namespace = text(parent, "/namespace").unwrap_or(namespace);
-        let set = self.find("ListenerSet", namespace, text(parent, "/name")?)?;
+        let (_, set) = self.find("ListenerSet", namespace, text(parent, "/name")?)?;
         self.our_gateway_of(set)
     }
 
     /// The Gateway that a reference names, if it is ours.
-    fn our_gateway(&self, reference: &Value, namespace: &str) -> Option<Name> {
+    fn our_gateway(&self, reference: &Value, namespace: &str) -> Option<Name<'i>> {
         if (group_of(reference), kind_of(reference)) != (GATEWAY_GROUP, "Gateway") {
             return None;
         }
         let namespace = text(reference, "/namespace").unwrap_or(namespace);
-        let name = text(reference, "/name")?;
-        let gateway = self.find("Gateway", namespace, name)?;
-        self.is_our_gateway(gateway).then(|| Name {
-            kind: "Gateway".to_owned(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        })
+        let (name, gateway) = self.find("Gateway", namespace, text(reference, "/name")?)?;
+        self.is_our_gateway(gateway).then_some(name)
     }
 
-    fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<&'i Value> {
-        let (kind, namespace, name) = (kind.to_owned(), namespace.to_owned(), name.to_owned());
-        self.observed.get(&Name { kind, namespace, name }).copied()
+    fn of_kind(&self, kind: Kind) -> &[(Name<'i>, &'i Arc<Value>)] {
+        let first = self.observed.partition_point(|(name, _)| name.kind < kind.label());
+        let end = self.observed.partition_point(|(name, _)| name.kind <= kind.label());
+        self.observed.get(first..end).unwrap_or_default()
+    }
+
+    fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<(Name<'i>, &'i Value)> {
+        let wanted = Name { kind, namespace, name };
+        let at = self.observed.binary_search_by(|(name, _)| name.cmp(&wanted)).ok()?;
+        self.observed.get(at).map(|&(name, object)| (name, object.as_ref()))
     }
 }
 

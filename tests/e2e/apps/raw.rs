@@ -21,7 +21,8 @@ pub(super) async fn echo(mut stream: TcpStream, shared: &Shared) -> io::Result<(
     }
 }
 
-/// Answers every HTTP/1.1 request with its target, and remembers every byte.
+/// Answers every HTTP/1.1 request with its target, and remembers every byte; one for
+/// [`HANG_UP`] ends the connection.
 ///
 /// It believes whatever it is sent, as a naive server does: a request that is smuggled
 /// past the proxy is answered like any other.
@@ -32,6 +33,9 @@ pub(super) async fn record(mut stream: TcpStream, shared: &Shared) -> io::Result
     loop {
         while let Some((used, target)) = request(&pending) {
             pending.drain(..used);
+            if target.ends_with(HANG_UP) {
+                return Ok(());
+            }
             if let Some((_, answer)) = BROKEN.iter().find(|(name, _)| target.ends_with(name)) {
                 stream.write_all(answer.as_bytes()).await?;
                 continue;
@@ -114,6 +118,9 @@ fn chunked(bytes: &[u8]) -> Option<usize> {
 pub(crate) fn position(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
     bytes.windows(pattern.len()).position(|window| window == pattern)
 }
+
+/// The target of a request that is not answered.
+pub(crate) const HANG_UP: &str = "/hang-up";
 
 /// Answers that no server should give, by the last part of the target.
 pub(crate) const BROKEN: &[(&str, &str)] = &[

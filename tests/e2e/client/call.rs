@@ -130,6 +130,15 @@ impl Call {
         .await
     }
 
+    /// Waits until it is answered with this text.
+    pub(crate) async fn is_answered_with(&self, text: &str) {
+        eventually(&format!("{} is answered with {text:?}", self.target), || async {
+            let reply = self.try_send().await?;
+            if reply.text() == text { Ok(()) } else { Err(reply.text()) }
+        })
+        .await;
+    }
+
     /// Sends it with any body and gives the response as soon as its head is there, and
     /// the tasks that keep its connection.
     pub(crate) async fn begin<B>(

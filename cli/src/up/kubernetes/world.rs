@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use isthmus_config::{ConfigError, Content};
-use isthmus_kubernetes::{NodeState, PodState, State};
+use isthmus_config::{ConfigError, Content, SourceDocument};
+use isthmus_kubernetes::{Action, NodeState, Plan, PodState, State, status};
 use serde_json::Value;
 
 /// What the watchers have seen at one moment; it shares the objects with their cache.
@@ -11,6 +11,9 @@ use serde_json::Value;
 pub(crate) struct World {
     /// The user's objects as the server has them.
     pub(crate) documents: Vec<Arc<Value>>,
+    /// Those of them that get statuses of [`status::Statuses`], so that its turns pass by
+    /// nothing else.
+    pub(crate) routing: Vec<Arc<Value>>,
     /// The pods.
     pub(crate) pods: Vec<PodState>,
     /// The nodes.
@@ -26,19 +29,32 @@ pub(crate) struct World {
 impl World {
     /// Puts together what was watched and what came of it.
     pub(crate) fn new(state: &State, managed: Vec<Arc<Value>>, rejected: Vec<ConfigError>) -> Self {
-        let object = |content: &Content| match content {
-            Content::Object(object) => Some(Arc::clone(object)),
-            Content::Text { .. } | Content::Unreadable { .. } => None,
+        let objects = |documents: &[SourceDocument]| {
+            let object = |document: &SourceDocument| match &document.content {
+                Content::Object(object) => Some(Arc::clone(object)),
+                Content::Text { .. } | Content::Unreadable { .. } => None,
+            };
+            documents.iter().filter_map(object).collect()
         };
-        let documents = state.documents.iter();
         Self {
-            documents: documents.filter_map(|document| object(&document.content)).collect(),
+            documents: objects(&state.documents),
+            routing: objects(state.of_group(status::GROUP)),
             pods: state.pods.clone(),
             nodes: state.nodes.clone(),
             managed,
             rejected,
             bundle_version: state.bundle_version.clone(),
         }
+    }
+
+    /// The objects among which those are whose statuses a plan writes.
+    pub(crate) fn told(&self, plan: &Plan) -> &[Arc<Value>] {
+        let is_routing = |action: &Action| match action {
+            Action::ApplyStatus { id, .. } => id.group() == status::GROUP,
+            Action::Apply { .. } | Action::Delete { .. } => true,
+        };
+        let is_routing = plan.actions.iter().all(is_routing);
+        if is_routing { &self.routing } else { &self.documents }
     }
 
     /// Finds an object of the user, or one that was installed.

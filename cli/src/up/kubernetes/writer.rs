@@ -15,8 +15,10 @@ use isthmus_kubernetes::apply::{Plan, PlanError, plan, plan_status};
 use isthmus_kubernetes::link::{self, Invitation};
 use isthmus_kubernetes::mcs::{self, McsInputs};
 use isthmus_kubernetes::provision::{self, ProvisionInputs, ProvisionSettings};
-use isthmus_kubernetes::status::{self, StatusInputs};
-use isthmus_kubernetes::{Client, Executor, Failure, Leadership, ObjectId, Report, events};
+use isthmus_kubernetes::status::{self, StatusInputs, Statuses};
+use isthmus_kubernetes::{
+    Client, Executor, Failure, Leadership, ObjectId, Report, StatusPlanner, events,
+};
 use isthmus_model::name::SYSTEM_NAMESPACE;
 use isthmus_runtime::{Stop, clock};
 use serde_json::Value;
@@ -42,6 +44,8 @@ pub(crate) struct Writer {
     leadership: Leadership,
     recorder: events::Recorder,
     inputs: WriterInputs,
+    statuses: Statuses,
+    status_planner: StatusPlanner,
     /// Failures that were logged, so that each is logged once.
     known: BTreeMap<String, String>,
 }
@@ -60,6 +64,8 @@ impl Writer {
             leadership,
             recorder: events::Recorder::new(client, &host_name()),
             inputs,
+            statuses: Statuses::default(),
+            status_planner: StatusPlanner::new(status::OWN_CONDITIONS),
             known: BTreeMap::new(),
         }
     }
@@ -125,7 +131,7 @@ impl Writer {
         if plan.actions.is_empty() {
             return None;
         }
-        let drafts = events::of_plan(&plan, world.documents.iter().map(Arc::as_ref));
+        let drafts = events::of_plan(&plan, world.told(&plan).iter().map(Arc::as_ref));
         let leadership = self.leadership.clone();
         let report = self.executor.execute(&plan, || leadership.is_leader()).await;
         tracing::debug!(
@@ -157,8 +163,14 @@ impl Writer {
         self.known = current;
     }
 
-    /// Everything that is to be written. Pure but for the clock of transitions.
-    fn plan(&self, decided: &Decided, world: &World, bundle: &Bundle) -> Result<Plan, PlanError> {
+    /// Everything that is to be written. Pure but for the clock of transitions: what is kept
+    /// of the turn before changes only what it costs.
+    fn plan(
+        &mut self,
+        decided: &Decided,
+        world: &World,
+        bundle: &Bundle,
+    ) -> Result<Plan, PlanError> {
         let objects = &decided.configuration.objects;
         let documents: Vec<&Value> = world.documents.iter().map(Arc::as_ref).collect();
         let managed: Vec<&Value> = world.managed.iter().map(Arc::as_ref).collect();
@@ -182,22 +194,22 @@ impl Writer {
         desired.extend(self.invitation(world, bundle));
         let mut whole = plan(&desired, managed.iter().copied())?;
 
-        let statuses = status::desired(&StatusInputs {
+        let statuses = self.statuses.turn(&StatusInputs {
             objects,
             conditions: &decided.plan.conditions,
             listeners: &decided.plan.listeners,
             gateways: &decided.plan.gateways,
             places: &provisioned.places,
-            observed: &documents,
+            observed: &world.routing,
             rejected: &world.rejected,
             bundle_version: world.bundle_version.as_deref(),
         });
-        let observed = || documents.iter().chain(&managed).copied();
+        let observed = documents.iter().chain(&managed).copied();
         let now = isthmus_kubernetes::rfc3339(clock::wall());
         // Each with its own conditions: what is ours on one kind is another's elsewhere.
         for written in [
-            plan_status(&statuses, observed(), status::OWN_CONDITIONS, &now)?,
-            plan_status(&mcs.statuses, observed(), mcs::OWN_CONDITIONS, &now)?,
+            self.status_planner.plan(&statuses, &now)?,
+            plan_status(&mcs.statuses, observed, mcs::OWN_CONDITIONS, &now)?,
         ] {
             whole.unchanged += written.unchanged;
             whole.actions.extend(written.actions);

@@ -87,3 +87,32 @@ async fn connections_are_bounded_and_a_silent_one_holds_only_its_own_place() {
     drop(silent);
     reaches(&client, 1).await;
 }
+
+#[tokio::test]
+async fn one_address_cannot_take_the_places_of_others() {
+    let ca = Authority::new();
+    let publisher = Publisher::start(Epoch(1));
+    publish(&publisher, 1, world());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let domain = TrustDomain::new("c1.test").unwrap();
+    let mut limited =
+        ServerOptions::new(ca.server(CONTROLLER), identify(), domain, publisher.handle());
+    (limited.connections_max, limited.address_connections_max) = (4, 2);
+    let server = DiscoveryServer::start(listener, limited).unwrap();
+    let address = server.local_addr();
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(address).await.unwrap());
+    }
+    let transport = grpc(&ca, Some(INGRESS), &address.to_string());
+    let client = DiscoveryClient::start(options(NodeRole::Ingress, transport, None));
+    reaches(&client, 1).await;
+    // Those above the bound were closed and not kept waiting.
+    for above in &mut silent[2..] {
+        let mut byte = [0];
+        let read = tokio::io::AsyncReadExt::read(above, &mut byte);
+        assert!(matches!(within(read).await, Ok(0) | Err(_)));
+    }
+}

@@ -5,7 +5,7 @@
 //! of a large delta, of a state that is not published any more, for as long as the peer
 //! answers probes and reads nothing. So both are closed, and what they hold goes with them.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -70,19 +70,6 @@ impl Drop for StreamGuard {
     }
 }
 
-/// When a stream ends whose peer has shown a certificate that is valid until `not_after`.
-///
-/// The clock that verified the certificate is the one that measures what is left of it, so
-/// no skew has to be allowed for; and a wall clock that is set back later does not make the
-/// stream live longer. `None`, which is never, only for a time that no clock can say.
-pub(super) fn end_of_stream(
-    now: Instant,
-    wall: SystemTime,
-    not_after: SystemTime,
-) -> Option<Instant> {
-    now.checked_add(not_after.duration_since(wall).unwrap_or_default())
-}
-
 /// How long a connection may be without its stream.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -91,18 +78,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use isthmus_runtime::clock;
-
     use super::*;
-
-    #[test]
-    fn a_stream_has_what_was_left_of_its_certificate() {
-        let (now, wall) = (clock::now(), clock::wall());
-        let minute = Duration::from_secs(60);
-        assert_eq!(end_of_stream(now, wall, wall + minute), Some(now + minute));
-        assert_eq!(end_of_stream(now, wall, wall), Some(now));
-        assert_eq!(end_of_stream(now, wall, wall - minute), Some(now));
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_ends_soon_after_its_stream_or_when_it_opens_none() {
