@@ -6,6 +6,7 @@
 
 mod bundle;
 mod session;
+mod settle;
 mod view;
 
 use std::collections::BTreeMap;
@@ -15,9 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use isthmus_certs::BundleStore;
 use isthmus_config::Translator;
 use isthmus_discovery::{NodeReport, NodeRole};
-use isthmus_model::{
-    ClusterId, Generation, LinkState, LinkTransport, Resource, ResourceKey, SpiffeId,
-};
+use isthmus_model::{ClusterId, Generation, LinkState, Resource, ResourceKey, SpiffeId};
 use tokio::sync::mpsc;
 
 use crate::mcs::{VipPool, VipRange};
@@ -73,6 +72,8 @@ pub(crate) struct Index {
     plan: Option<Arc<Plan>>,
     generation: Generation,
     changed: bool,
+    /// Whether the exporters have what follows from the configuration.
+    is_offered: bool,
     unsaved: bool,
     settle: Duration,
     /// Until when the first plan waits at most.
@@ -124,6 +125,7 @@ impl Index {
             plan: None,
             generation: Generation(0),
             changed: false,
+            is_offered: false,
             unsaved: true,
             settle,
             settle_until: None,
@@ -142,7 +144,7 @@ impl Index {
             self.settle_until = Some(now + self.settle);
         }
         self.configuration = Some(configuration);
-        self.changed = true;
+        (self.changed, self.is_offered) = (true, false);
         self.update_peers(now);
         self.take_link_bundles(wall);
     }
@@ -198,15 +200,17 @@ impl Index {
         let mut translator = std::mem::take(&mut self.translator);
         let next = self.make_plan(now, &configuration, &mut translator);
         self.translator = translator;
+        self.offer(&next);
+        if self.is_settling() {
+            // Linked clusters are told what this one exports, and nobody else anything.
+            self.changed = true;
+            return None;
+        }
         if next.federated.vips != self.vips {
             self.vips = next.federated.vips.clone();
             self.unsaved = true;
         }
         self.unmeshed.clone_from(&next.federated.unmeshed);
-        for (cluster, peer) in &mut self.peers {
-            let entries = next.federated.publications.get(cluster).cloned().unwrap_or_default();
-            peer.exporter.set_entries(entries);
-        }
         // An equal plan stays the same value, so nobody is woken for it.
         let former = self.plan.take();
         let plan = match &former {
@@ -223,29 +227,8 @@ impl Index {
 
     /// Whether a plan is due.
     pub(crate) fn is_changed(&self) -> bool {
-        self.changed && self.configuration.is_some() && !self.is_settling()
-    }
-
-    /// Whether the first plan still waits: without what linked clusters export it would
-    /// take their services away from everybody who has them from a predecessor. A cluster
-    /// whose link is known to be down is not waited for.
-    fn is_settling(&self) -> bool {
-        let is_awaited = |(cluster, peer): (&ClusterId, &Peer)| {
-            let is_down = self.links.states().get(cluster).is_some_and(|l| l.transport.is_none());
-            let importer = &peer.importer;
-            !is_down && importer.position().is_none() && importer.entries().is_empty()
-        };
-        self.settle_until.is_some() && self.peers.iter().any(is_awaited)
-    }
-
-    /// What the link to a peer looks like. Before a gateway has said anything, as after a
-    /// change of leaders, a session with the peer shows that it is up: sessions go over it.
-    fn link_state(&self, cluster: &ClusterId, peer: &Peer) -> LinkState {
-        let reported = self.links.states().get(cluster).copied();
-        reported.unwrap_or_else(|| LinkState {
-            transport: peer.reading.is_some().then_some(LinkTransport::Quic),
-            rtt_micros: None,
-        })
+        let is_due = !self.is_offered || !self.is_settling();
+        self.changed && self.configuration.is_some() && is_due
     }
 
     /// Whether something is worth saving since this was asked last.

@@ -19,6 +19,7 @@ use isthmus_hbone::{
     splice,
 };
 use isthmus_link::{LinkStream, StreamHeader};
+use isthmus_model::name::{CONTROLLER_ACCOUNT, SYSTEM_NAMESPACE};
 use isthmus_model::{ClusterId, EndpointId, ServiceKey, ServiceScope, Snapshot};
 use isthmus_proxy::{Worker, accept_each};
 use isthmus_runtime::error_chain;
@@ -74,9 +75,17 @@ async fn decide(
     let mut log = RelayLog::begin(&worker, asked.service.clone());
     log.span = Some(context.span_ref());
     log.source_cluster = shared.cluster.to_string();
+    let is_controller =
+        request.peer.namespace_and_account() == Some((SYSTEM_NAMESPACE, CONTROLLER_ACCOUNT));
     log.source_identity = Some(request.peer);
     log.destination_cluster = asked.cluster.to_string();
     log.endpoint = asked.endpoint.to_string();
+    // Controllers of linked clusters are for the own controller alone.
+    if asked.service.namespace.as_str() == SYSTEM_NAMESPACE && !is_controller {
+        let reason = "only the controller reaches other clusters' controllers";
+        log.refused(ResponseFlag::Refused, reason);
+        return Verdict::refuse(StatusCode::FORBIDDEN, reason);
+    }
     if !is_imported(&worker.pin(), &asked) {
         let reason = "the endpoint is not imported from that cluster";
         log.refused(ResponseFlag::Refused, reason);

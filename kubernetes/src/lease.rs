@@ -59,7 +59,7 @@ pub struct Leadership {
 struct Standing {
     /// Until when it leads, unless it renews.
     until: Option<Instant>,
-    /// Whether another was the holder when the lease was last seen.
+    /// Whether another holds it, or has held it since this one did.
     is_taken: bool,
 }
 
@@ -278,5 +278,5 @@ const DURATION: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 /// How long a request for the lease may take: a server that answers after 5 s must not end
-/// a leadership, and after one that does not answer another fits before the deadline.
+/// a leadership, and after one that is not answered another fits before the deadline.
 const REQUEST_MAX: Duration = Duration::from_secs(6);

@@ -357,6 +357,8 @@ pub const CLUSTER_SUFFIX: &str = ".svc.cluster.local";
 pub const CLUSTERSET_SUFFIX: &str = ".svc.clusterset.local";
 /// Namespace of Isthmus' own workloads and reserved services.
 pub const SYSTEM_NAMESPACE: &str = "isthmus-system";
+/// The service account of the controllers.
+pub const CONTROLLER_ACCOUNT: &str = "isthmus-controller";
 
 const LABEL_BYTES_MAX: usize = 63;
 const HOSTNAME_BYTES_MAX: usize = 253;

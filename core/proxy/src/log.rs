@@ -49,6 +49,8 @@ pub(crate) struct RequestLog {
     pub(crate) attempts: u32,
     /// Whether the answer is the endpoint's; our own say nothing of it.
     pub(crate) from_upstream: bool,
+    /// Whether the outcome has been noted for the endpoint already.
+    pub(crate) is_noted: bool,
     bytes_sent: Cell<u64>,
     grpc: Option<u16>,
     /// Keeps the client's connection from being idle.
@@ -97,6 +99,7 @@ impl RequestLog {
             detail: String::new(),
             attempts: 0,
             from_upstream: false,
+            is_noted: false,
             bytes_sent: Cell::new(0),
             grpc: None,
             _active: begin.active,
@@ -161,6 +164,7 @@ impl RequestLog {
         }
         if let Some(picked) = &self.picked
             && self.from_upstream
+            && !self.is_noted
         {
             let outcome = match self.status {
                 502..=504 => Outcome::GatewayError,

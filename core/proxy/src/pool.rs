@@ -211,10 +211,14 @@ impl fmt::Debug for Lane {
     }
 }
 
-/// Whether a sidecar or gateway answers for the endpoint.
 fn is_meshed(to: &Destination) -> bool {
-    match &to.endpoint.target {
-        EndpointTarget::Local { mesh, .. } => mesh.is_some() && to.endpoint.identity.is_some(),
+    has_proxy(&to.endpoint)
+}
+
+/// Whether a sidecar or gateway answers for the endpoint.
+pub(crate) fn has_proxy(endpoint: &isthmus_model::Endpoint) -> bool {
+    match &endpoint.target {
+        EndpointTarget::Local { mesh, .. } => mesh.is_some() && endpoint.identity.is_some(),
         EndpointTarget::Remote { .. } => true,
     }
 }

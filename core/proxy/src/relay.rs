@@ -151,14 +151,18 @@ async fn attempts(
         let attempt = try_one.run(worker, request).await;
         let (outcome, failure, again) = match attempt {
             Attempt::Answered(answer) => {
-                if let Some(outcome) = answer.lost(repeatable) {
+                let speaks = pool::has_proxy(picked.endpoint());
+                if let Some(outcome) = answer.lost(repeatable).filter(|_| speaks) {
                     worker.note_outcome(&picked, outcome);
                     tried.add(&picked);
                     log.picked = Some(picked);
                     let more = log.attempts < attempts_max && worker.has_more(&balancer, &tried);
                     match saved.filter(|_| more) {
                         Some(same) => request = same,
-                        None => return Ok(answer),
+                        None => {
+                            log.is_noted = true;
+                            return Ok(answer);
+                        }
                     }
                     continue;
                 }

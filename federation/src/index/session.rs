@@ -44,12 +44,16 @@ impl Index {
     /// Gives every session what it can take now.
     pub(crate) fn flush(&mut self, now: Instant) {
         let mut ended = Vec::new();
+        // Before that an exporter would say that there is nothing.
+        let is_offered = self.is_offered;
         for peer in self.peers.values_mut() {
             if let Some((session, requests)) = &peer.reading {
                 let outcome = fill(requests, || peer.importer.poll_request(now));
                 ended.extend((outcome == Filled::Closed).then_some(*session));
             }
-            if let Some((session, frames)) = &peer.writing {
+            if let Some((session, frames)) = &peer.writing
+                && is_offered
+            {
                 let outcome = fill(frames, || peer.exporter.poll_frame(now));
                 ended.extend((outcome == Filled::Closed).then_some(*session));
             }

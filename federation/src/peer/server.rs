@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use isthmus_certs::peer_svid;
 use isthmus_model::SpiffeId;
+use isthmus_model::name::{CONTROLLER_ACCOUNT, SYSTEM_NAMESPACE};
 use isthmus_runtime::{Accepting, Places, clock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -93,7 +94,14 @@ async fn connection(
         .map_err(ConnectionError::Tls)?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let peer = peer_svid(chain).map_err(|_| ConnectionError::NoIdentity)?;
-    let until = clock::deadline(clock::now(), clock::wall(), peer.not_after);
+    let now = clock::now();
+    // Every workload of a linked cluster could come as far as this. It is told that it is
+    // refused, and keeps no place.
+    let account = peer.id.namespace_and_account();
+    let until = match account == Some((SYSTEM_NAMESPACE, CONTROLLER_ACCOUNT)) {
+        true => clock::deadline(now, clock::wall(), peer.not_after),
+        false => now.checked_add(REFUSAL),
+    };
     serve_streams(stream, Sessions { peer: peer.id, until, events }).await
 }
 
@@ -213,6 +221,8 @@ const REQUEST_BYTES_MAX: usize = 4 * 1024;
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// How long a peer may take for TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long somebody who is no controller may take to hear that.
+const REFUSAL: Duration = Duration::from_secs(2);
 /// How long the end of a stream, with its reason, may take to reach the peer.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How often a silent connection is probed, and how long the answer may take.

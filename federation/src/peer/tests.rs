@@ -9,6 +9,7 @@ use isthmus_certs::{
     Authority, AuthorityHandle, AuthorityOptions, BundleSet, IssueFuture, Issued, Issuer, MeshTls,
     RenewSettings, Renewer, SvidCell,
 };
+use isthmus_model::name::CONTROLLER_ACCOUNT;
 use isthmus_model::{ClusterId, SpiffeId, TrustDomain};
 use isthmus_runtime::{SnapshotCell, clock};
 use tokio::net::{TcpListener, TcpStream};
@@ -119,7 +120,7 @@ impl World {
     /// The certificates have so much left: of who reads, of who is read.
     async fn start(reader_left: Duration, writer_left: Duration) -> Self {
         let (ca, reader, writer) = (Ca::new(), SvidCell::new(), SvidCell::new());
-        ca.renew(&reader, "reader", reader_left).await;
+        ca.renew(&reader, CONTROLLER_ACCOUNT, reader_left).await;
         ca.renew(&writer, "writer", writer_left).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (dials, server) = (Arc::default(), listener.local_addr().unwrap());
@@ -147,7 +148,7 @@ impl World {
                 Event::ExportClosed { .. } | Event::ExportDrained | Event::ExportRequest { .. } => {
                 }
                 Event::ExportOpened { peer, frames, reply } => {
-                    assert_eq!(peer, id("reader"));
+                    assert_eq!(peer, id(CONTROLLER_ACCOUNT));
                     self.frames = Some(frames);
                     reply.send(Some(self.session())).unwrap();
                     return Told::ExportOpened;
@@ -197,7 +198,7 @@ async fn a_renewed_certificate_is_shown_in_a_second_session_and_the_first_is_not
     let mut world = World::start(LONG, LONG).await;
     let first = world.opens().await;
     world.hears(first).await;
-    world.ca.renew(&world.reader, "reader", LONG).await;
+    world.ca.renew(&world.reader, CONTROLLER_ACCOUNT, LONG).await;
     let second = world.opens().await;
     world.hears(second).await;
     assert_eq!(world.dials.load(Ordering::Relaxed), 2);
@@ -220,7 +221,7 @@ async fn a_session_ends_with_the_certificate_that_opened_it_and_the_reason_is_to
     assert_eq!(world.next().await, Told::ImportClosed(session));
     let Told::ImportFailed(error) = world.next().await else { panic!("no reason") };
     assert!(error.contains("has expired"), "{error}");
-    world.ca.renew(&world.reader, "reader", LONG).await;
+    world.ca.renew(&world.reader, CONTROLLER_ACCOUNT, LONG).await;
     let mut told = world.next().await;
     // Attempts with the former certificate, if there was one.
     while matches!(told, Told::ImportFailed(_)) {
@@ -236,11 +237,11 @@ async fn a_session_goes_on_while_the_renewed_certificate_opens_no_other() {
     let mut world = World::start(LONG, LONG).await;
     let first = world.opens().await;
     // Of an authority that nobody knows.
-    Ca::new().renew(&world.reader, "reader", LONG).await;
+    Ca::new().renew(&world.reader, CONTROLLER_ACCOUNT, LONG).await;
     while world.dials.load(Ordering::Relaxed) < 3 {
         world.hears(first).await;
     }
-    world.ca.renew(&world.reader, "reader", LONG).await;
+    world.ca.renew(&world.reader, CONTROLLER_ACCOUNT, LONG).await;
     let second = world.opens().await;
     world.hears(second).await;
 }

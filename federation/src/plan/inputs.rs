@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use isthmus_config::{ClusterSetIps, Unmeshed};
+pub use isthmus_model::name::CONTROLLER_ACCOUNT;
 use isthmus_model::name::SYSTEM_NAMESPACE;
 use isthmus_model::{
     ClusterId, Endpoints, Label, LinkState, Locality, Service, SpiffeId, TrustDomain,
@@ -128,7 +129,5 @@ pub fn system_identity(trust_domain: &TrustDomain, account: &str) -> SpiffeId {
     SpiffeId::workload(trust_domain, &namespace, &account)
 }
 
-/// Service account of the controller.
-pub const CONTROLLER_ACCOUNT: &str = "isthmus-controller";
 /// Service account of the gateway between clusters.
 pub const EASTWEST_ACCOUNT: &str = "isthmus-eastwest";

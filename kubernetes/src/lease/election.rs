@@ -47,18 +47,35 @@ pub struct Election {
     lead: Option<Instant>,
     next: Option<Instant>,
     needs_read: bool,
+    /// When the last request was sent.
+    sent: Option<Instant>,
+    /// The number of holders as of the last own write that was accepted.
+    transitions: Option<i32>,
+    /// Whether another has held the lease since then.
+    was_taken: bool,
 }
 
 impl Election {
     /// A contender that knows nothing yet.
     pub fn new(settings: LeaseSettings) -> Self {
-        Self { settings, seen: None, lead: None, next: None, needs_read: true }
+        Self {
+            settings,
+            seen: None,
+            lead: None,
+            next: None,
+            needs_read: true,
+            sent: None,
+            transitions: None,
+            was_taken: false,
+        }
     }
 
     /// Takes what was read at `now`; `None` means that there is no lease.
     pub fn on_read(&mut self, now: Instant, record: Option<Record>) {
         let record = record.unwrap_or_default();
         self.needs_read = false;
+        // One that came and has released it leaves its mark on this number alone.
+        self.was_taken |= self.transitions.is_some_and(|own| record.transitions > own);
         if record.holder != self.settings.identity {
             self.lead = None;
         }
@@ -73,6 +90,9 @@ impl Election {
     pub fn on_written(&mut self, sent: Instant, record: Record) {
         self.lead = Some(sent);
         self.next = Some(sent + self.settings.retry);
+        // The next renewal needs no look: if another has written, the server refuses it.
+        self.needs_read = false;
+        self.transitions = Some(record.transitions);
         self.seen = Some((record, sent));
     }
 
@@ -80,7 +100,8 @@ impl Election {
     /// accepted is then unknown and it does not count.
     pub fn on_failed(&mut self, now: Instant) {
         self.needs_read = true;
-        self.next = Some(now + self.settings.retry);
+        // From when it was sent: one that took long leaves time for another before the end.
+        self.next = Some(self.sent.map_or(now, |sent| now.max(sent + self.settings.retry)));
     }
 
     /// Gives the leadership up at once. The record to write tells the others; `None` if
@@ -101,6 +122,7 @@ impl Election {
             return Step::Wait(next);
         }
         self.next = None;
+        self.sent = Some(now);
         let is_leader = self.leads_until().is_some_and(|until| now < until);
         let Some((seen, at)) = self.seen.clone().filter(|_| !self.needs_read) else {
             return Step::Read;
@@ -125,11 +147,11 @@ impl Election {
         })
     }
 
-    /// Whether another was the holder when the lease was last seen.
+    /// Whether another holds the lease, or has held it since this contender did.
     pub fn is_taken(&self) -> bool {
         let other =
             |record: &Record| !record.holder.is_empty() && record.holder != self.settings.identity;
-        self.seen.as_ref().is_some_and(|(record, _)| other(record))
+        self.was_taken || self.seen.as_ref().is_some_and(|(record, _)| other(record))
     }
 
     /// Until when this contender leads, if it does.

@@ -6,8 +6,9 @@
 //! addresses do not go and come with its first pod. Addresses of a family that the Service
 //! has not got are left out.
 //!
-//! A status takes a few addresses only, so their order decides which are seen: ready nodes
-//! first, then by name. Equal clusters give equal lists.
+//! Nodes that are not ready are named only while no other is. A status takes a few addresses
+//! only, so their order decides which are seen: by the nodes' names. Equal clusters give
+//! equal lists.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -27,7 +28,10 @@ pub(super) fn addresses(seen: &Seen<'_, '_>) -> Vec<PlaceAddress> {
     };
     let answers = |node: &&NodeState| with_pods.is_empty() || with_pods.contains(&*node.name);
     let mut nodes: Vec<&NodeState> = seen.nodes.iter().filter(answers).collect();
-    nodes.sort_by_key(|node| (!node.is_ready, &node.name));
+    if nodes.iter().any(|node| node.is_ready) {
+        nodes.retain(|node| node.is_ready);
+    }
+    nodes.sort_by_key(|node| &node.name);
     let families = families(seen);
     let mut known = BTreeSet::new();
     let found = nodes.into_iter().flat_map(|node| node.addresses.iter().copied());

@@ -8,11 +8,9 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use kube::runtime::utils::Backoff;
-
 use crate::source::kinds::Scope;
 
-/// The pauses of one watcher; the first is short again after [`Backoff::reset`].
+/// The pauses of one watcher; the first is short again after [`Pauses::reset`].
 #[derive(Debug, Clone)]
 pub(crate) struct Pauses {
     failures: u32,
@@ -35,18 +33,9 @@ impl Pauses {
         self.failures = self.failures.saturating_add(1);
         pause + pause * self.percent / 100
     }
-}
 
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        Some(self.after_failure())
-    }
-}
-
-impl Backoff for Pauses {
-    fn reset(&mut self) {
+    /// A request has succeeded.
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 }
@@ -64,11 +53,11 @@ mod tests {
     #[test]
     fn pauses_grow_to_their_bound_and_begin_anew_after_a_success() {
         let mut pauses = Pauses { failures: 0, percent: 20 };
-        let millis: Vec<_> = pauses.by_ref().take(5).map(|pause| pause.as_millis()).collect();
+        let millis: Vec<_> = (0..5).map(|_| pauses.after_failure().as_millis()).collect();
         assert_eq!(millis, [300, 600, 1200, 2400, 2400]);
         pauses.reset();
-        assert_eq!(pauses.next(), Some(Duration::from_millis(300)));
+        assert_eq!(pauses.after_failure(), Duration::from_millis(300));
         pauses.failures = u32::MAX;
-        assert_eq!(pauses.next(), Some(Duration::from_millis(2400)));
+        assert_eq!(pauses.after_failure(), Duration::from_millis(2400));
     }
 }

@@ -12,8 +12,6 @@ use futures_util::StreamExt;
 use isthmus_runtime::{clock, error_chain};
 use kube::Client;
 use kube::api::DynamicObject;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -120,8 +118,8 @@ impl Watcher {
 
     async fn follow(&self, served: &Served) -> End {
         let api = served.api(self.client.clone(), &self.scope.namespace);
-        let watched = watcher::watcher(api, self.settings());
-        let mut stream = pin!(watched.backoff(Pauses::of(&self.scope)));
+        let mut stream = pin!(watcher::watcher(api, self.settings()));
+        let mut pauses = Pauses::of(&self.scope);
         let start = Instant::from_std(clock::now());
         let resync = start + RESYNC + spread(&self.scope);
         let mut is_listed = false;
@@ -147,6 +145,7 @@ impl Watcher {
                     if let End::Dropped = self.failed(error_chain(&error)).await {
                         return End::Dropped;
                     }
+                    sleep(pauses.after_failure()).await;
                     // An error before the end of a list begins the list again.
                     if is_listed {
                         continue;
@@ -155,6 +154,10 @@ impl Watcher {
                 }
                 Some(Ok(event)) => {
                     patience = Instant::from_std(clock::now()) + STREAM_PATIENCE;
+                    // A list says that it begins before the server is asked.
+                    if !matches!(event, Event::Init) {
+                        pauses.reset();
+                    }
                     is_listed = match &event {
                         Event::Init | Event::InitApply(_) => false,
                         Event::InitDone | Event::Apply(_) | Event::Delete(_) => true,

@@ -223,8 +223,9 @@ const LEASE: &str = "isthmus-controller";
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How long a leader that cannot renew the Lease goes on serving what it knows. If only it is
-/// cut off, another leads meanwhile, and gateways that are connected here learn of no change.
-const OUTAGE_MAX: Duration = Duration::from_secs(300);
+/// cut off, another leads meanwhile: gateways that are connected here learn of no change, and
+/// linked clusters hear two controllers with one identity.
+const OUTAGE_MAX: Duration = Duration::from_secs(60);
 /// How often the labels are compared; somebody may have edited them.
 const MARK_INTERVAL: Duration = Duration::from_secs(30);
 

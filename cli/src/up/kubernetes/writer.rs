@@ -95,9 +95,12 @@ impl Writer {
                 outcome = self.turn() => outcome,
             };
             retry = None;
-            if outcome.is_some_and(|report| has_failed(&report)) {
+            if let Some(report) = outcome.filter(has_failed) {
                 retry = Some(tokio::time::Instant::now() + pause);
-                pause = (pause * 2).min(RETRY_MAX);
+                // What was withheld is no failure, and waits no longer for having been one.
+                if !report.failures.is_empty() {
+                    pause = (pause * 2).min(RETRY_MAX);
+                }
             } else {
                 pause = RETRY_MIN;
             }
