@@ -32,3 +32,17 @@ pub(super) fn listeners(translation: &Translation) -> Vec<&Listener> {
     }
     found
 }
+
+/// What a Secret has with a certificate and a key in the form of PEM.
+pub(super) const PEM: &str = "
+type: kubernetes.io/tls
+stringData:
+  tls.crt: |
+    -----BEGIN CERTIFICATE-----
+    MAA=
+    -----END CERTIFICATE-----
+  tls.key: |
+    -----BEGIN PRIVATE KEY-----
+    MAA=
+    -----END PRIVATE KEY-----
+";

@@ -10,7 +10,7 @@ mod services;
 use isthmus_model::{ClusterId, HttpRoute, Label, Locality, TrustDomain};
 
 use super::*;
-use crate::translate::testing::{listeners, objects, resources};
+use crate::translate::testing::{PEM, listeners, objects, resources};
 
 fn context() -> Context {
     let trust_domain = TrustDomain::new("aws.demo").unwrap();

@@ -78,7 +78,7 @@ impl Writer {
             tokio::select! {
                 () = stop.draining() => return,
                 is_open = self.changed() => if !is_open { return },
-                () = sleep_until(retry) => {}
+                () = clock::sleep_until(retry) => {}
             }
             // What comes within a moment makes one turn, and so does what comes while the
             // Lease cannot be renewed.
@@ -96,7 +96,7 @@ impl Writer {
             };
             retry = None;
             if let Some(report) = outcome.filter(has_failed) {
-                retry = Some(tokio::time::Instant::now() + pause);
+                retry = Some(clock::now() + pause);
                 // What was withheld is no failure, and waits no longer for having been one.
                 if !report.failures.is_empty() {
                     pause = (pause * 2).min(RETRY_MAX);
@@ -262,13 +262,6 @@ impl Writer {
 /// Whether another try may help.
 fn has_failed(report: &Report) -> bool {
     !report.withheld.is_empty() || !report.failures.is_empty()
-}
-
-async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 const EASTWEST_SERVICE: &str = "isthmus-eastwest";

@@ -1,7 +1,7 @@
 use isthmus_model::{ClusterId, ListenerProtocol, SpiffeId, TrustDomain};
 
 use super::*;
-use crate::translate::testing::{listeners, objects, resources};
+use crate::translate::testing::{PEM, listeners, objects, resources};
 use crate::translate::{ListenerStatus, translate};
 
 fn context() -> Context {
@@ -40,19 +40,6 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: {name: isthmus}
 spec: {controllerName: isthmus.io/gateway-controller}
-";
-
-const PEM: &str = "
-type: kubernetes.io/tls
-stringData:
-  tls.crt: |
-    -----BEGIN CERTIFICATE-----
-    MAA=
-    -----END CERTIFICATE-----
-  tls.key: |
-    -----BEGIN PRIVATE KEY-----
-    MAA=
-    -----END PRIVATE KEY-----
 ";
 
 /// A Gateway `infra/edge` with listeners and further fields of its spec, and a Secret.

@@ -4,19 +4,6 @@ use std::net::IpAddr;
 
 use super::*;
 
-const PEM: &str = "
-type: kubernetes.io/tls
-stringData:
-  tls.crt: |
-    -----BEGIN CERTIFICATE-----
-    MAA=
-    -----END CERTIFICATE-----
-  tls.key: |
-    -----BEGIN PRIVATE KEY-----
-    MAA=
-    -----END PRIVATE KEY-----
-";
-
 fn tls_gateway(references: &str, more: &str) -> String {
     format!(
         "{BASE}---

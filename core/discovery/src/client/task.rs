@@ -13,7 +13,6 @@ use super::on_demand::{Usage, WantRequest, Wanted};
 use super::port::PortError;
 use super::streams::{StreamEvent, Streams};
 use super::{Age, ClientOptions, Condition};
-use crate::hub::session::sleep_until;
 use crate::message::{ClientMessage, Delta, LinkReport};
 use crate::state_file::{StateFile, StateFileError};
 use crate::subscriber::{Resolved, Saved, Subscriber, Want};
@@ -101,14 +100,14 @@ impl ClientTask {
         let callers = !self.seed.inbox.is_closed();
         let stream_open = self.streams.is_open();
         let timers = [self.subscriber.names().next_timeout(), self.save_due()];
-        let timeout = timers.into_iter().flatten().min().map(tokio::time::Instant::from_std);
+        let timeout = timers.into_iter().flatten().min();
         let mut wants = Vec::new();
         tokio::select! {
             // The end goes first. Timers and the stream are paced (one delta in flight), so
             // they cannot starve callers, who could starve them. Each arm is cancel-safe.
             biased;
             _ = self.seed.stopped.wait_for(|stopped| *stopped) => Event::Stop,
-            () = sleep_until(timeout) => Event::Timeout,
+            () = clock::sleep_until(timeout) => Event::Timeout,
             event = self.streams.next() => Event::Stream(event),
             Some(outcome) = self.saving.join_next() => match outcome {
                 Ok(outcome) => Event::Saved(outcome),

@@ -87,11 +87,11 @@ pub(crate) struct Session {
 impl Session {
     /// Serves the stream to its end.
     pub(crate) async fn run(mut self) {
-        let until = self.authority.until().map(tokio::time::Instant::from_std);
+        let until = self.authority.until();
         let outcome = tokio::select! {
             // The end goes first; what was about to be said is not for this peer any more.
             biased;
-            () = sleep_until(until) => Err(SessionError::Expired),
+            () = clock::sleep_until(until) => Err(SessionError::Expired),
             outcome = self.serve() => outcome,
         };
         if let Err(error) = outcome {
@@ -131,7 +131,7 @@ impl Session {
             if refresh(&mut status, &subscription) {
                 tell(&self.events, SessionEvent::Progress(self.id, status.clone())).await?;
             }
-            let timeout = subscription.next_timeout().map(tokio::time::Instant::from_std);
+            let timeout = subscription.next_timeout();
             tokio::select! {
                 // Answers go first, since a new state can only be sent after one. Each arm
                 // is cancel-safe.
@@ -148,7 +148,7 @@ impl Session {
                     None => return Ok(()),
                 },
                 changed = self.states.changed() => changed.map_err(|_| SessionError::Closed)?,
-                () = sleep_until(timeout) => {}
+                () = clock::sleep_until(timeout) => {}
             }
         }
     }
@@ -182,14 +182,6 @@ fn refresh(status: &mut SubscriberStatus, subscription: &Subscription) -> bool {
     let changed = next != *status;
     *status = next;
     changed
-}
-
-/// Waits until a time, or for ever.
-pub(crate) async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// How long a stream may stay silent before its hello.
